@@ -1,0 +1,72 @@
+"""The port through which all data comes and goes: objects under a prefix."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from kaleidoscope.model import ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object that was read, with the identity that it had when it was read."""
+
+    info: ObjectInfo
+    data: bytes
+
+
+class Store(Protocol):
+    """Objects below one prefix of a bucket or below one folder.
+
+    Keys are relative to that prefix. Every method may be called from many threads at once, and
+    transport errors are retried inside; what still fails is a StoreError.
+
+    Every method raises:
+        StoreError: If the store is down or keeps failing; a retry can help.
+        AccessError: If it refuses this caller, or has no such bucket.
+    """
+
+    @property
+    def uri(self) -> str:
+        """The prefix in its canonical form, ``s3://bucket/prefix`` or an absolute path."""
+
+    def list_objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield every object whose key starts with ``prefix``, streamed, in key order.
+
+        Key order is the order of the keys' UTF-8 bytes, as S3 has it.
+        """
+
+    def get(self, key: str) -> StoredObject:
+        """Return the whole object.
+
+        Raises:
+            ObjectMissingError: If there is none.
+        """
+
+    def get_range(self, key: str, *, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` on.
+
+        Raises:
+            ObjectMissingError: If there is none.
+            StoreError: If the object ends before.
+        """
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return what the store knows of the object without reading it.
+
+        Raises:
+            ObjectMissingError: If there is none.
+        """
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write the whole object, replacing what was there; readers see old or new, never half."""
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write the object if there is none; of racing creators exactly one succeeds.
+
+        Raises:
+            ObjectExistsError: If there is one.
+        """
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; a key without an object is no error."""

@@ -1,0 +1,107 @@
+"""What a transform is: ranges that a recipe gives, and operations sampled from them.
+
+``Transform.sample(rng)`` returns an :class:`Operation`, a frozen dataclass of plain values.
+``Operation.apply(image)`` draws nothing, so what the manifest records of an operation is all
+that is needed to apply it again.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from kaleidoscope.model import BgrImage
+
+ParamValue: TypeAlias = float | int | str | bool | tuple[float, ...]
+Interval: TypeAlias = tuple[float, float]
+"""The lowest and the highest value that may be drawn, both included."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Operation(ABC):
+    """A transform with its parameters drawn.
+
+    Subclasses are frozen dataclasses with slots whose fields are numbers, strings, booleans or
+    tuples of numbers: what JSON can hold and give back unchanged.
+    """
+
+    @abstractmethod
+    def apply(self, image: BgrImage) -> BgrImage:
+        """Return a new image; ``image``, ``(H, W, 3)`` uint8 BGR, is left untouched.
+
+        Raises:
+            TransformError: If the operation cannot be applied to an image of this shape.
+        """
+
+    def params(self) -> Mapping[str, ParamValue]:
+        """Return the drawn values by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+class Transform(BaseModel, ABC):
+    """Ranges of parameters, as a recipe gives them.
+
+    The class name is the transform's name in recipes and manifests. Raise ``version`` when the
+    same parameters come to mean other pixels: the version seeds the draws and is recorded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    operation: ClassVar[type[Operation]]
+    """What :meth:`sample` returns and what a manifest's parameters are given back to."""
+
+    version: ClassVar[int] = 1
+
+    cost_ns_per_pixel: ClassVar[float]
+    """CPU nanoseconds per pixel as `make bench` measured them; `plan` orders by it."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator) -> Operation:
+        """Draw an operation from the ranges."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bounds:
+    """Says in an annotation which intervals a field takes: ``Annotated[Interval, Bounds(0, 1)]``.
+
+    A single number is taken for the interval that holds it alone.
+    """
+
+    low: float
+    high: float
+    unit: str = ""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Check after pydantic has read a pair of numbers."""
+        widened = core_schema.no_info_before_validator_function(_widen, handler(source))
+        return core_schema.no_info_after_validator_function(
+            self._check,
+            widened,
+            metadata={"pydantic_js_updates": {"minimum": self.low, "maximum": self.high}},
+        )
+
+    def _check(self, interval: Interval) -> Interval:
+        low, high = interval
+        if not self.low <= low <= high <= self.high:
+            raise PydanticCustomError(
+                "interval",
+                "must be [low, high] with {low} <= low <= high <= {high}{unit}",
+                {"low": self.low, "high": self.high, "unit": self.unit and f" {self.unit}"},
+            )
+        return interval
+
+
+def _widen(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (value, value) if is_number else value
+
+
+def uniform(rng: np.random.Generator, interval: Interval) -> float:
+    """Draw a number from ``interval``."""
+    return float(rng.uniform(*interval))
