@@ -1,0 +1,61 @@
+# Everything a developer or a user of this repository runs. Needs Python 3.11-3.13, git and make.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	2>/dev/null && echo $$python && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What pytest is given beside its settings in pyproject.toml: make test ARGS="-k tree -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint types imports check constraints clean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.project ## Make .venv with the pinned dependencies and the project.
+
+test: install ## Run the whole test suite; ARGS="-k tree" is handed to pytest.
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install ## Check style and format.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## Check types.
+	$(BIN)/mypy
+
+imports: install ## Check that no layer imports a higher one.
+	$(BIN)/lint-imports
+
+check: lint types imports test ## Everything that has to pass before a commit.
+
+constraints: install ## Renew constraints.txt from pyproject.toml.
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --group build --group demo --group test \
+		--universal --python-version 3.11 --only-binary :all: --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make constraints" --quiet \
+		--upgrade --output-file constraints.txt
+
+clean: ## Remove whatever make made, the virtual environment included.
+	rm -rf $(VENV) .demo .cache build dist
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Two stamps, so that an edit of pyproject.toml does not go through all dependencies again.
+$(VENV)/.dependencies: constraints.txt
+ifeq ($(PYTHON),)
+	@echo "Kaleidoscope needs Python 3.11, 3.12 or 3.13; name one with make PYTHON=/path/to/python" >&2
+	@exit 1
+endif
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned dependencies, a minute or two the first time ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes --only-binary :all: --requirement constraints.txt
+	@touch $@
+
+$(VENV)/.project: $(VENV)/.dependencies pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""The Prefect flows: a thin skin over the kaleidoscope library."""
