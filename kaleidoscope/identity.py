@@ -1,0 +1,49 @@
+"""Names that are computed from inputs, so that the same work always gets the same name."""
+
+import hashlib
+import posixpath
+
+RESERVED_FOLDER = "_kaleidoscope"
+"""Where a destination keeps its manifests; no output is ever written below it."""
+
+_LONGEST_STEM = 160
+"""Bytes. With the hash, the node and the extension a name stays below the 255 of file systems."""
+
+
+def source_id(source_key: str) -> str:
+    """Return 16 hex digits that stand for a source wherever its data set is copied.
+
+    Args:
+        source_key: Relative to the source prefix.
+    """
+    return hashlib.sha256(source_key.encode()).hexdigest()[:16]
+
+
+def output_id(source_key: str, node: str) -> str:
+    """Return the name of an output within its data set: its source and its node."""
+    return f"{source_id(source_key)}-{node}"
+
+
+def output_key(source_key: str, node: str, extension: str) -> str:
+    """Return where an output goes, relative to the destination.
+
+    The folders of the source stay, so a class folder stays a class folder. Eight digits of the
+    source's id tell ``rex.jpg`` from ``rex.png``. The stem has no dot, since readers of tars take
+    all up to the first dot for the name of a sample.
+
+    Args:
+        source_key: Relative to the source prefix.
+        node: The node's name.
+        extension: With its dot.
+    """
+    folder, name = posixpath.split(source_key)
+    stem = posixpath.splitext(name)[0].replace(".", "_")
+    stem = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    output = f"{stem}-{source_id(source_key)[:8]}-{node}{extension}"
+    return posixpath.join(folder, output)
+
+
+def label_of(source_key: str) -> str | None:
+    """Return the class of a source, which is the folder it lies in; None at the top."""
+    folder = posixpath.dirname(source_key)
+    return posixpath.basename(folder) or None

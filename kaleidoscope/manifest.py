@@ -1,0 +1,274 @@
+"""The tables of a run, in parquet: its manifest, and the sources of each shard of its plan.
+
+The manifest has one row for every output and every failed source.
+A shard streams its rows into a part, which is its commit marker. When every part is there they
+are merged into the run's manifest. Neither step holds more than a row group in memory beside the
+compressed bytes of the one file that it writes.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kaleidoscope.errors import ManifestError
+from kaleidoscope.model import ObjectInfo
+
+SCHEMA = pa.schema(
+    [
+        pa.field("output_id", pa.string(), nullable=False),
+        pa.field("parent_id", pa.string()),
+        pa.field("source_id", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("recipe_digest", pa.string(), nullable=False),
+        pa.field("source_root", pa.string(), nullable=False),
+        pa.field("source_key", pa.string(), nullable=False),
+        pa.field("source_etag", pa.string(), nullable=False),
+        pa.field("source_version_id", pa.string()),
+        pa.field("source_sha256", pa.string()),
+        pa.field("source_width", pa.int32()),
+        pa.field("source_height", pa.int32()),
+        pa.field("source_format", pa.string()),
+        pa.field("source_mode", pa.string()),
+        pa.field("node", pa.string(), nullable=False),
+        pa.field("depth", pa.int8(), nullable=False),
+        pa.field("op", pa.string()),
+        pa.field("params", pa.string()),
+        pa.field("ops", pa.string()),
+        pa.field("encoding", pa.string()),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("output_key", pa.string()),
+        pa.field("tar_key", pa.string()),
+        pa.field("offset", pa.int64()),
+        pa.field("length", pa.int64()),
+        pa.field("format", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("size", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error_type", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("flow_run_id", pa.string()),
+        pa.field("kaleidoscope_version", pa.string(), nullable=False),
+        pa.field("opencv_version", pa.string(), nullable=False),
+        pa.field("numpy_version", pa.string(), nullable=False),
+        pa.field("created_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+"""The columns. ``params``, ``ops`` and ``encoding`` hold JSON; ``size`` is bytes."""
+
+ROWS_PER_GROUP = 16_384
+"""Rows that are held before they are compressed; about 20 MB of text."""
+
+ROWS_PER_FILE = 1_000_000
+"""Rows of one file of a merged manifest; about 150 MB compressed."""
+
+_PLAN_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("version_id", pa.string()),
+    ]
+)
+
+_STATS_KEY = b"kaleidoscope.shard"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What all rows of a part share."""
+
+    run_id: str
+    recipe_digest: str
+    source_root: str
+    seed: int
+    shard: int
+    flow_run_id: str | None
+    kaleidoscope_version: str
+    opencv_version: str
+    numpy_version: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What all rows of a source share; what could not be read is None."""
+
+    source_id: str
+    source_key: str
+    source_etag: str
+    source_version_id: str | None
+    label: str | None
+    source_sha256: str | None = None
+    source_width: int | None = None
+    source_height: int | None = None
+    source_format: str | None = None
+    source_mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One output, or one source that failed."""
+
+    source: SourceFacts
+    output_id: str
+    node: str
+    status: Literal["ok", "failed"]
+    depth: int = 0
+    parent_id: str | None = None
+    op: str | None = None
+    params: str | None = None
+    ops: str | None = None
+    encoding: str | None = None
+    split: str | None = None
+    output_key: str | None = None
+    tar_key: str | None = None
+    offset: int | None = None
+    length: int | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    size: int | None = None
+    sha256: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStats:
+    """What a shard did, kept in its part's metadata."""
+
+    num_sources: int = 0
+    num_failed: int = 0
+    num_outputs: int = 0
+    source_bytes: int = 0
+    output_bytes: int = 0
+    wall_s: float = 0.0
+    """Seconds from the shard's start to its part."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """Failed sources by ``error_type``."""
+
+
+_RUN_FIELDS = frozenset(f.name for f in fields(RunFacts))
+_SOURCE_FIELDS = frozenset(f.name for f in fields(SourceFacts))
+
+
+class PartWriter:
+    """Collects a shard's records into the bytes of its part."""
+
+    def __init__(self, run: RunFacts) -> None:
+        """Start an empty part."""
+        self._run = run
+        self._buffer = io.BytesIO()
+        self._writer = pq.ParquetWriter(self._buffer, SCHEMA, compression="zstd")
+        self._records: list[Record] = []
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Add rows, in the order in which readers will find them."""
+        self._records.extend(records)
+        if len(self._records) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def finish(self, stats: ShardStats) -> bytes:
+        """Return the part; nothing can be written to it any more."""
+        self._flush()
+        self._writer.add_key_value_metadata({_STATS_KEY: json.dumps(asdict(stats)).encode()})
+        self._writer.close()
+        return self._buffer.getvalue()
+
+    def _flush(self) -> None:
+        if self._records:
+            self._writer.write_table(_to_table(self._records, self._run))
+            self._records.clear()
+
+
+def _to_table(records: Sequence[Record], run: RunFacts) -> pa.Table:
+    def column(field: pa.Field) -> pa.Array:
+        name = field.name
+        if name in _RUN_FIELDS:
+            return pa.repeat(pa.scalar(getattr(run, name), field.type), len(records))
+        if name in _SOURCE_FIELDS:
+            return pa.array([getattr(r.source, name) for r in records], field.type)
+        return pa.array([getattr(r, name) for r in records], field.type)
+
+    return pa.Table.from_arrays([column(field) for field in SCHEMA], schema=SCHEMA)
+
+
+def read_stats(part: bytes) -> ShardStats:
+    """Return what the shard that wrote a part did.
+
+    Raises:
+        ManifestError: If the bytes are not a part.
+    """
+    return _stats_of(_open(part))
+
+
+def _stats_of(part: pq.ParquetFile) -> ShardStats:
+    metadata = part.metadata.metadata or {}
+    if _STATS_KEY not in metadata:
+        raise ManifestError("the part was not finished by a shard: its statistics are missing")
+    return ShardStats(**json.loads(metadata[_STATS_KEY]))
+
+
+def _open(data: bytes) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(io.BytesIO(data))
+    except pa.ArrowInvalid as error:
+        raise ManifestError(f"not a parquet file ({len(data)} bytes): {error}") from error
+
+
+def merge_parts(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the files of a manifest that holds the rows of all parts, in order.
+
+    Args:
+        parts: The parts in shard order; each is read when the one before is done with.
+
+    Raises:
+        ManifestError: If one of them is not a part.
+    """
+    batches = (batch for part in parts for batch in _open(part).iter_batches(ROWS_PER_GROUP))
+    for first in batches:
+        yield _merge_one_file(first, batches)
+
+
+def _merge_one_file(first: pa.RecordBatch, more: Iterator[pa.RecordBatch]) -> bytes:
+    """Take batches until the file is full; the rest stays in ``more``."""
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, SCHEMA, compression="zstd") as writer:
+        writer.write_batch(first)
+        num_rows = first.num_rows
+        while num_rows < ROWS_PER_FILE and (batch := next(more, None)) is not None:
+            writer.write_batch(batch)
+            num_rows += batch.num_rows
+    return buffer.getvalue()
+
+
+def sources_to_parquet(sources: Sequence[ObjectInfo]) -> bytes:
+    """Return a shard's sources as a file of the plan."""
+    columns = {f.name: [getattr(s, f.name) for s in sources] for f in fields(ObjectInfo)}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=_PLAN_SCHEMA), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def sources_from_parquet(data: bytes) -> tuple[ObjectInfo, ...]:
+    """Return a shard's sources from its file of the plan.
+
+    Raises:
+        ManifestError: If the bytes are not such a file.
+    """
+    rows = _open(data).read().to_pylist()
+    try:
+        return tuple(ObjectInfo(**row) for row in rows)
+    except TypeError as error:
+        raise ManifestError(f"not a shard of a plan: {error}") from error

@@ -1,0 +1,209 @@
+"""Planning: what a run will make, what it will cost, and how it is cut into shards.
+
+All of it is arithmetic on a listing; no image is read. Estimates come from rates measured on one
+x86-64 core (`benchmarks/`), so they tell minutes from hours and cheap orders from dear ones, and
+not more.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kaleidoscope.errors import PlanError
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.recipe import Output, Recipe
+from kaleidoscope.tree import Tree
+
+DECODE_NS_PER_BYTE = 16.0
+"""CPU nanoseconds to fetch and decode a byte of JPEG."""
+
+ENCODE_NS_PER_PIXEL = {"jpeg": 2.5, "png": 25.0, "webp": 70.0, "source": 2.5}
+"""CPU nanoseconds to encode and hash a pixel, by output format."""
+
+STORE_NS_PER_OUTPUT = 200_000.0
+"""CPU nanoseconds of the client to write one object."""
+
+USD_PER_PUT = 0.005 / 1000
+"""Price of a PUT request to S3 Standard in us-east-1 (https://aws.amazon.com/s3/pricing)."""
+
+PIXELS_WHERE_UNKNOWN = 1_000_000
+"""Taken for the size of a source that the recipe does not resize."""
+
+MAX_SOURCES_PER_SHARD = 20_000
+"""Bounds a shard's plan and its part, however cheap its sources are."""
+
+# Bytes per pixel of photographs at 4:2:0, by JPEG quality.
+_JPEG_QUALITIES = (50, 75, 85, 90, 95, 100)
+_JPEG_BYTES_PER_PIXEL = (0.08, 0.11, 0.15, 0.19, 0.26, 0.6)
+_WEBP_TO_JPEG = 0.7
+_PNG_BYTES_PER_PIXEL = 1.4
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one source of a recipe costs, without reading and decoding it."""
+
+    num_outputs: int
+    num_calls: int
+    """Transform calls, one for each edge of the tree."""
+    transform_cpu_s: float
+    """CPU seconds of the transforms in the recipe's order."""
+    output_cpu_s: float
+    """CPU seconds to encode, hash and write the outputs."""
+    output_bytes: int
+    """Bytes of all outputs."""
+    cheapest_order: tuple[int, ...]
+    """Indices of the recipe's steps in the order whose transforms cost least."""
+    cheapest_transform_cpu_s: float
+    """CPU seconds of the transforms in that order."""
+
+    def work_s(self, source: ObjectInfo) -> float:
+        """Return the CPU seconds for this source."""
+        reading_s = source.size * DECODE_NS_PER_BYTE / 1e9
+        return reading_s + self.transform_cpu_s + self.output_cpu_s
+
+
+def estimate(recipe: Recipe) -> Estimate:
+    """Estimate what a source costs.
+
+    Raises:
+        RecipeError: If the recipe's selection leaves no node at all.
+    """
+    num_outputs = Tree(recipe).num_outputs
+    side = recipe.normalize.side
+    pixels = PIXELS_WHERE_UNKNOWN if recipe.normalize.mode == "none" else side * side
+    # A step runs more often the later it stands, whatever the copies, so the dearest goes first.
+    costs = [step.params.cost_ns_per_pixel for step in recipe.transforms]
+    cheapest = tuple(sorted(range(len(costs)), key=lambda step: (-costs[step], step)))
+    reordered = recipe.model_copy(
+        update={"transforms": tuple(recipe.transforms[step] for step in cheapest)}
+    )
+    calls, cost_ns = _transform_calls(recipe)
+    per_output_ns = pixels * ENCODE_NS_PER_PIXEL[recipe.output.format] + STORE_NS_PER_OUTPUT
+    return Estimate(
+        num_outputs=num_outputs,
+        num_calls=calls,
+        transform_cpu_s=cost_ns * pixels / 1e9,
+        output_cpu_s=num_outputs * per_output_ns / 1e9,
+        output_bytes=round(num_outputs * pixels * bytes_per_pixel(recipe.output)),
+        cheapest_order=cheapest,
+        cheapest_transform_cpu_s=_transform_calls(reordered)[1] * pixels / 1e9,
+    )
+
+
+def _transform_calls(recipe: Recipe) -> tuple[int, float]:
+    """Return the number of calls for a source and their cost in nanoseconds per pixel."""
+    nodes = Tree(recipe).nodes(source_sha256="")  # Any source: only a sample would differ.
+    calls = Counter(node.step for node in nodes if node.parent is not None)
+    steps = recipe.transforms
+    cost_ns = sum(count * steps[step].params.cost_ns_per_pixel for step, count in calls.items())
+    return calls.total(), cost_ns
+
+
+def bytes_per_pixel(output: Output) -> float:
+    """Return the bytes that a photograph takes for each pixel; noise and detail may double it."""
+    if output.format == "png":
+        return _PNG_BYTES_PER_PIXEL
+    jpeg = float(np.interp(output.quality, _JPEG_QUALITIES, _JPEG_BYTES_PER_PIXEL))
+    return jpeg * (_WEBP_TO_JPEG if output.format == "webp" else 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Sources that one worker augments and commits together."""
+
+    index: int
+    sources: tuple[ObjectInfo, ...]
+
+
+def cut_shards(
+    sources: Iterable[ObjectInfo], cost: Estimate, *, shard_s: float, min_shards: int
+) -> Iterator[Shard]:
+    """Cut sources into shards of about equal work, streamed, neighbours together.
+
+    Args:
+        sources: In the order in which the shards are to have them.
+        cost: What a source costs.
+        shard_s: CPU seconds of a full shard.
+        min_shards: Cut a small data set into so many, if it has so many sources, so that every
+            worker has something to do. At least 1.
+
+    Yields:
+        Shards with indices from 0, each with one source at least.
+    """
+    if min_shards < 1 or not shard_s > 0:
+        raise PlanError(f"shards need min_shards >= 1 and shard_s > 0, got {min_shards}, {shard_s}")
+    stream = iter(sources)
+    # Look ahead just far enough to see whether full shards would leave workers without one.
+    head: list[ObjectInfo] = []
+    head_s = 0.0
+    while head_s < shard_s * min_shards and (source := next(stream, None)) is not None:
+        head.append(source)
+        head_s += cost.work_s(source)
+    target_s = min(shard_s, head_s / min_shards)
+    batches = _batches(itertools.chain(head, stream), cost, target_s)
+    for index, batch in enumerate(batches):
+        yield Shard(index, batch)
+
+
+def _batches(
+    sources: Iterable[ObjectInfo], cost: Estimate, target_s: float
+) -> Iterator[tuple[ObjectInfo, ...]]:
+    """Close a batch whenever the work so far passes a multiple of the target."""
+    batch: list[ObjectInfo] = []
+    done_s, boundary_s = 0.0, target_s
+    for source in sources:
+        batch.append(source)
+        done_s += cost.work_s(source)
+        # Half a source early, so that rounding never leaves a last source on its own.
+        if done_s + cost.work_s(source) / 2 >= boundary_s or len(batch) >= MAX_SOURCES_PER_SHARD:
+            yield tuple(batch)
+            batch.clear()
+            boundary_s = max(boundary_s, done_s) + target_s
+    if batch:
+        yield tuple(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do, in numbers."""
+
+    num_sources: int
+    """Sources to augment."""
+    num_done: int
+    """Sources that earlier runs have done already."""
+    num_shards: int
+    source_bytes: int
+    """Bytes of the sources to augment."""
+    left_out: Mapping[str, int]
+    """Objects under the source prefix that are not sources, by reason."""
+    per_source: Estimate
+
+    @property
+    def num_outputs(self) -> int:
+        """Images, if no source fails."""
+        return self.num_sources * self.per_source.num_outputs
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of all outputs."""
+        return self.num_sources * self.per_source.output_bytes
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds in all."""
+        per_source_s = self.per_source.transform_cpu_s + self.per_source.output_cpu_s
+        return self.source_bytes * DECODE_NS_PER_BYTE / 1e9 + self.num_sources * per_source_s
+
+    @property
+    def num_puts(self) -> int:
+        """Requests that write: images, plan, parts, manifest and marker."""
+        return self.num_outputs + 2 * self.num_shards + 5
+
+    @property
+    def put_usd(self) -> float:
+        """Dollars for the requests that write, on S3."""
+        return self.num_puts * USD_PER_PUT

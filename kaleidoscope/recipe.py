@@ -1,0 +1,303 @@
+"""The recipe: which transforms, in which ranges and order, and which nodes of their tree to keep.
+
+A recipe comes from outside as YAML or JSON, so it is read strictly: an unknown field, a value out
+of range or a transform that does not exist is a :class:`~kaleidoscope.errors.RecipeError` that
+names the field, the value and what is possible, before any image is read.
+"""
+
+import hashlib
+import json
+from collections.abc import Hashable, Mapping
+from importlib import resources
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from kaleidoscope.errors import RecipeError
+from kaleidoscope.transforms import TRANSFORMS, Transform
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+"""Names of the steps: the first transform is ``a``. They bound the number of steps."""
+
+NodePattern = Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9*?\[\]!-]+$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Step(_Strict):
+    """One transform of the list, with its ranges."""
+
+    name: str = Field(description="Name of the transform, for example Rotate.")
+    copies: int = Field(
+        default=1, ge=1, le=9, description="How many variants to draw; k copies multiply by 1 + k."
+    )
+    params: SerializeAsAny[Transform] = Field(
+        default=None, validate_default=True, description="Ranges of the transform's parameters."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in TRANSFORMS:
+            raise PydanticCustomError(
+                "transform",
+                "there is no transform of this name; there are {names}",
+                {"names": ", ".join(TRANSFORMS)},
+            )
+        return name
+
+    @field_validator("params", mode="plain")
+    @classmethod
+    def _params_of_the_transform(cls, value: Any, info: ValidationInfo) -> Any:
+        if "name" not in info.data:  # The unknown name has been reported already.
+            return value
+        # A ValidationError raised here keeps its own path below this field's.
+        return TRANSFORMS[info.data["name"]].model_validate({} if value is None else value)
+
+
+class Normalize(_Strict):
+    """What happens to a source before the first transform."""
+
+    mode: Literal["square_crop", "fit", "none"] = Field(
+        default="square_crop",
+        description="square_crop: a random square of the shorter side, resized. "
+        "fit: the longer side resized, nothing cropped. none: as it is.",
+    )
+    side: int = Field(default=400, ge=8, le=8192, description="Side of the result in pixels.")
+
+
+class Output(_Strict):
+    """How outputs are encoded."""
+
+    format: Literal["jpeg", "png", "webp", "source"] = Field(
+        default="jpeg", description="File format; source: the format of each source image."
+    )
+    quality: int = Field(default=95, ge=1, le=100, description="JPEG and WebP quality.")
+
+
+class Select(_Strict):
+    """Which nodes of the tree become outputs; the others are computed only if one needs them."""
+
+    max_depth: int | None = Field(
+        default=None, ge=1, le=26, description="At most so many transforms in a chain."
+    )
+    include: tuple[NodePattern, ...] = Field(
+        default=(), description="Keep only nodes that match one of these, for example a* or ?f."
+    )
+    exclude: tuple[NodePattern, ...] = Field(
+        default=(), description="Leave out nodes that match one of these."
+    )
+    max_outputs_per_source: int | None = Field(
+        default=None, ge=1, description="Keep a random sample of so many nodes of each source."
+    )
+    keep_original: bool = Field(
+        default=True, description="Write the normalised source itself, the node called root."
+    )
+
+
+class Limits(_Strict):
+    """What protects a run from a slip; no limit changes what an output looks like."""
+
+    max_nodes: int = Field(
+        default=4096, ge=1, le=65536, description="Refuse a tree of more nodes for each source."
+    )
+    max_pixels: int = Field(
+        default=100_000_000,
+        ge=1,
+        le=2**30,
+        description="Fail a source with more pixels, before it is decoded.",
+    )
+    max_error_rate: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Fail the run, after its commit, if a larger share of sources failed.",
+    )
+
+
+class Recipe(_Strict):
+    """An ordered list of transforms and all else that decides what the outputs are."""
+
+    transforms: tuple[Step, ...] = Field(
+        min_length=1, max_length=len(LETTERS), description="The steps, in the order of the chain."
+    )
+    order: Literal["given", "shuffled"] = Field(
+        default="given",
+        description="given: the same chain order for every source. shuffled: a random order for "
+        "each source, recorded.",
+    )
+    normalize: Normalize = Normalize()
+    output: Output = Output()
+    select: Select = Select()
+    limits: Limits = Limits()
+    seed: int = Field(default=0, ge=0, lt=2**53, description="Every random draw follows from it.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.num_nodes > self.limits.max_nodes:
+            raise PydanticCustomError(
+                "tree",
+                "the tree has {nodes} nodes for each source, more than limits.max_nodes = "
+                "{limit}; take transforms or copies away, set select.max_depth, or raise the limit",
+                {"nodes": self.num_nodes, "limit": self.limits.max_nodes},
+            )
+        return self
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of the tree down to ``select.max_depth``, the root among them.
+
+        The numbers of chains by length are the coefficients of the product of (1 + copies * x).
+        """
+        by_depth = [1]
+        for step in self.transforms:
+            longer = [step.copies * count for count in by_depth]
+            by_depth = [a + b for a, b in zip([*by_depth, 0], [0, *longer], strict=True)]
+        deepest = self.select.max_depth
+        return sum(by_depth if deepest is None else by_depth[: deepest + 1])
+
+    def labels(self, step: int) -> tuple[str, ...]:
+        """Return what the copies of a step are called in node names: ``a``, or ``a1``, ``a2``."""
+        letter, copies = LETTERS[step], self.transforms[step].copies
+        if copies == 1:
+            return (letter,)
+        return tuple(f"{letter}{copy}" for copy in range(1, copies + 1))
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that differ between recipes that make different outputs.
+
+        Limits are left out, since they do not change an output; versions of the transforms are in.
+        """
+        document: dict[str, Any] = self.model_dump(mode="json", exclude={"limits"})
+        document["versions"] = [TRANSFORMS[step.name].version for step in self.transforms]
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """Return the recipe with every default written out; :meth:`from_text` reads it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_text(cls, text: str, *, origin: str = "recipe") -> Self:
+        """Read a recipe from YAML, of which JSON is a part.
+
+        Args:
+            text: The document.
+            origin: What to call it in an error, for example its path.
+
+        Raises:
+            RecipeError: If it is no YAML, or has a wrong or unknown field.
+        """
+        try:
+            document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 -- a SafeLoader.
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{origin} is neither YAML nor JSON: {error}") from error
+        return cls.from_mapping(document, origin=origin)
+
+    @classmethod
+    def from_mapping(cls, document: Any, *, origin: str = "recipe") -> Self:
+        """Read a recipe from what a YAML or JSON parser returned.
+
+        Args:
+            document: The parsed document.
+            origin: What to call it in an error.
+
+        Raises:
+            RecipeError: If it has a wrong or unknown field.
+        """
+        if not isinstance(document, Mapping):
+            raise RecipeError(
+                f"{origin} must be a mapping with a field 'transforms', got {document!r:.80}"
+            )
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise RecipeError(f"{origin} is not a recipe:\n{_explain(error)}") from error
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """Return a recipe that ships with Kaleidoscope.
+
+        Args:
+            name: One of :func:`preset_names`.
+
+        Raises:
+            RecipeError: If there is none of this name.
+        """
+        if name not in preset_names():
+            raise RecipeError(
+                f"no preset is called {name!r}; there are {', '.join(preset_names())}"
+            )
+        text = (_PRESETS / f"{name}.yaml").read_text("utf-8")
+        return cls.from_text(text, origin=f"preset {name}")
+
+
+_PRESETS = resources.files("kaleidoscope") / "presets"
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the names of the recipes that ship with Kaleidoscope."""
+    names = (entry.name for entry in _PRESETS.iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would keep the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 -- PyYAML's signature.
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                mark = key_node.start_mark
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", mark
+                )
+            if isinstance(key, Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _explain(error: ValidationError) -> str:
+    details = error.errors(include_url=False)
+    # A list whose items are wrong is reported as too short as well: say only what is inside.
+    inner = {loc[:end] for loc in (d["loc"] for d in details) for end in range(len(loc))}
+    return "\n".join(
+        f"  {d['msg']}"
+        if d["type"] == "tree"
+        else f"  {_path(d['loc'])}: {d['msg']}, got {_shorten(d['input'])}"
+        for d in details
+        if d["loc"] not in inner or len(details) == 1
+    )
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.removeprefix(".") or "recipe"
+
+
+def _shorten(value: Any) -> str:
+    text = json.dumps(value, default=repr) if not isinstance(value, float) else repr(value)
+    longest = 80
+    return text if len(text) <= longest else f"{text[:longest]}…"

@@ -1,0 +1,208 @@
+"""The tree of all chains of a recipe's transforms, grown depth first from one image.
+
+The root is the normalised source. A node is a subset of the steps, applied in order; its parent
+is the subset less its last step. So each edge is one transform call, and a tree of N steps makes
+2^N images with 2^N - 1 calls. Growing it depth first keeps one image for each level alive.
+"""
+
+import fnmatch
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from kaleidoscope.errors import RecipeError
+from kaleidoscope.model import BgrImage
+from kaleidoscope.recipe import Recipe, Select
+from kaleidoscope.seeding import named_rng
+from kaleidoscope.transforms import Operation
+
+ROOT = "root"
+"""The node that no transform was applied to; no chain is called so, since none repeats a letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A place in the tree, known before any image is read."""
+
+    name: str
+    """The labels of its steps in recipe order, for example ``ac`` or ``a2c1``; or ``root``."""
+
+    parent: str | None
+    """None for the root."""
+
+    depth: int
+    """Number of transforms in its chain."""
+
+    step: int
+    """Index into the recipe of the transform that makes it of its parent; -1 for the root."""
+
+    is_output: bool
+    """False for a node that is computed only because an output descends from it."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An edge of the tree: a transform with the parameters that were drawn for it."""
+
+    name: str
+    """The transform's name."""
+
+    version: int
+    """The transform's version."""
+
+    operation: Operation
+
+    @cached_property
+    def params(self) -> str:
+        """The drawn parameters as JSON; every descendant's record repeats it."""
+        return json.dumps(self.operation.params(), separators=(",", ":"))
+
+    @cached_property
+    def text(self) -> str:
+        """Name, version and parameters as JSON; :func:`transforms.load_operation` takes them."""
+        return f'{{"op":"{self.name}","version":{self.version},"params":{self.params}}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A node with its pixels."""
+
+    node: Node
+    image: BgrImage
+    """``(H, W, 3)`` uint8, BGR."""
+
+    chain: tuple[Applied, ...]
+    """The edges from the root to here; the last one made this node of its parent."""
+
+
+class Tree:
+    """The nodes of a recipe's tree, for each source in the order that it is grown in."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Lay out the tree.
+
+        Raises:
+            RecipeError: If the recipe's selection leaves no node at all.
+        """
+        self._recipe = recipe
+        self._given = tuple(range(len(recipe.transforms)))
+        self.num_outputs = min(
+            len(self._selected), recipe.select.max_outputs_per_source or len(self._selected)
+        )
+        """Outputs of each source."""
+
+    @cached_property
+    def _selected(self) -> tuple[str, ...]:
+        select = self._recipe.select
+        names = [
+            node.name for node in _enumerate(self._recipe, self._given) if _keeps(select, node.name)
+        ]
+        if not names:
+            raise RecipeError(
+                "select leaves no node of the tree: "
+                f"include {list(select.include)}, exclude {list(select.exclude)}, "
+                f"keep_original {select.keep_original}"
+            )
+        return tuple(names)
+
+    @cached_property
+    def _given_nodes(self) -> tuple[Node, ...]:
+        return _needed(_enumerate(self._recipe, self._given), set(self._selected))
+
+    def nodes(self, source_sha256: str) -> tuple[Node, ...]:
+        """Return the nodes to compute for a source, each behind its parent, depth first.
+
+        Args:
+            source_sha256: Of the source's bytes, as hex; decides what is drawn by lot.
+        """
+        select, order = self._recipe.select, self.order(source_sha256)
+        limit = select.max_outputs_per_source or len(self._selected)
+        if limit >= len(self._selected) and order == self._given:
+            return self._given_nodes
+        outputs = set(self._selected)
+        if limit < len(self._selected):
+            rng = named_rng(self._recipe.seed, source_sha256, "select")
+            outputs = {
+                self._selected[i] for i in rng.choice(len(self._selected), limit, replace=False)
+            }
+        return _needed(_enumerate(self._recipe, order), outputs)
+
+    def order(self, source_sha256: str) -> tuple[int, ...]:
+        """Return the steps' indices in the order in which this source's chains apply them."""
+        if self._recipe.order == "given":
+            return self._given
+        rng = named_rng(self._recipe.seed, source_sha256, "order")
+        return tuple(int(step) for step in rng.permutation(len(self._given)))
+
+    def sample(self, node: Node, source_sha256: str) -> Applied:
+        """Draw what makes ``node`` of its parent."""
+        step = self._recipe.transforms[node.step]
+        rng = named_rng(self._recipe.seed, source_sha256, node.name, step.name, step.params.version)
+        return Applied(step.name, step.params.version, step.params.sample(rng))
+
+    def grow(self, root: BgrImage, source_sha256: str) -> Iterator[Growth]:
+        """Yield the outputs of a source, depth first, at most depth + 1 images alive.
+
+        An image is the tree's own: whoever keeps it beyond the next step copies it.
+
+        Args:
+            root: The normalised source, ``(H, W, 3)`` uint8, BGR.
+            source_sha256: Of the source's bytes, as hex; every draw follows from it.
+
+        Raises:
+            TransformError: If a transform cannot be applied to this image.
+        """
+        images: list[BgrImage] = []
+        chain: list[Applied] = []
+        for node in self.nodes(source_sha256):
+            del images[node.depth :], chain[max(node.depth - 1, 0) :]
+            if node.parent is None:
+                images.append(root)
+            else:
+                chain.append(self.sample(node, source_sha256))
+                images.append(chain[-1].operation.apply(images[-1]))
+            if node.is_output:
+                yield Growth(node, images[-1], tuple(chain))
+
+
+def _enumerate(recipe: Recipe, order: tuple[int, ...]) -> Iterator[Node]:
+    """Yield every node down to the deepest that is wanted, depth first."""
+    deepest = min(recipe.select.max_depth or len(order), len(order))
+
+    def descend(parent: Node, labels: Mapping[int, str], start: int) -> Iterator[Node]:
+        yield parent
+        if parent.depth == deepest:
+            return
+        for position in range(start, len(order)):
+            step = order[position]
+            for label in recipe.labels(step):
+                chosen = {**labels, step: label}
+                name = "".join(chosen[step] for step in sorted(chosen))
+                child = Node(name, parent.name, parent.depth + 1, step, is_output=True)
+                yield from descend(child, chosen, position + 1)
+
+    return descend(Node(ROOT, None, 0, -1, is_output=True), {}, 0)
+
+
+def _keeps(select: Select, name: str) -> bool:
+    if name == ROOT:
+        return select.keep_original
+    included = not select.include or _matches(name, select.include)
+    return included and not _matches(name, select.exclude)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _needed(nodes: Iterable[Node], outputs: AbstractSet[str]) -> tuple[Node, ...]:
+    """Keep the outputs and their ancestors, in order."""
+    needed = set(outputs)
+    kept = []
+    for node in reversed(tuple(nodes)):  # Children come before their parents here.
+        if node.name in needed:
+            needed.add(node.parent or ROOT)
+            kept.append(replace(node, is_output=node.name in outputs))
+    return tuple(reversed(kept))
