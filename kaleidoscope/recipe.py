@@ -34,7 +34,8 @@ NodePattern = Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9*?\[\]!-]+$")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Strict: YAML reads `copies: yes` as a boolean, which would pass for the number 1.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class Step(_Strict):
@@ -100,10 +101,12 @@ class Select(_Strict):
         default=None, ge=1, le=26, description="At most so many transforms in a chain."
     )
     include: tuple[NodePattern, ...] = Field(
-        default=(), description="Keep only nodes that match one of these, for example a* or ?f."
+        default=(),
+        strict=False,
+        description="Keep only nodes that match one of these, for example a* or ?f.",
     )
     exclude: tuple[NodePattern, ...] = Field(
-        default=(), description="Leave out nodes that match one of these."
+        default=(), strict=False, description="Leave out nodes that match one of these."
     )
     max_outputs_per_source: int | None = Field(
         default=None, ge=1, description="Keep a random sample of so many nodes of each source."
@@ -137,7 +140,10 @@ class Recipe(_Strict):
     """An ordered list of transforms and all else that decides what the outputs are."""
 
     transforms: tuple[Step, ...] = Field(
-        min_length=1, max_length=len(LETTERS), description="The steps, in the order of the chain."
+        min_length=1,
+        max_length=len(LETTERS),
+        strict=False,  # YAML has lists, no tuples.
+        description="The steps, in the order of the chain.",
     )
     order: Literal["given", "shuffled"] = Field(
         default="given",
