@@ -215,7 +215,7 @@ class Recipe(_Strict):
         """
         try:
             document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 -- a SafeLoader.
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, *_LEAKS_OF_PYYAML) as error:
             raise RecipeError(f"{origin} is neither YAML nor JSON: {error}") from error
         return cls.from_mapping(document, origin=origin)
 
@@ -266,12 +266,19 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
+# What PyYAML lets out besides its own error: for 2020-13-01, !!bool x, !!timestamp x, {[]: 1} and
+# a thousand brackets, in this order.
+_LEAKS_OF_PYYAML = (ValueError, KeyError, AttributeError, TypeError, RecursionError)
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML would keep the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 -- PyYAML's signature.
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # << is no key; it may be overridden.
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 mark = key_node.start_mark
@@ -304,6 +311,9 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _shorten(value: Any) -> str:
-    text = json.dumps(value, default=repr) if not isinstance(value, float) else repr(value)
+    try:
+        text = json.dumps(value, default=str)
+    except (TypeError, ValueError, RecursionError):  # A key that is no string, or a YAML cycle.
+        text = repr(value)
     longest = 80
     return text if len(text) <= longest else f"{text[:longest]}…"
