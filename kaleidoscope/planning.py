@@ -9,6 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -72,35 +73,44 @@ def estimate(recipe: Recipe) -> Estimate:
     Raises:
         RecipeError: If the recipe's selection leaves no node at all.
     """
-    num_outputs = Tree(recipe).num_outputs
+    tree = Tree(recipe)
     side = recipe.normalize.side
     pixels = PIXELS_WHERE_UNKNOWN if recipe.normalize.mode == "none" else side * side
-    # A step runs more often the later it stands, whatever the copies, so the dearest goes first.
     costs = [step.params.cost_ns_per_pixel for step in recipe.transforms]
-    cheapest = tuple(sorted(range(len(costs)), key=lambda step: (-costs[step], step)))
-    reordered = recipe.model_copy(
-        update={"transforms": tuple(recipe.transforms[step] for step in cheapest)}
-    )
-    calls, cost_ns = _transform_calls(recipe)
+    # In a whole tree a step runs more often the later it stands, whatever the copies, so the
+    # dearest goes first; in a selection that is a guess, which the recipe's order may beat.
+    dearest_first = tuple(sorted(range(len(costs)), key=lambda step: (-costs[step], step)))
+    orders = _orders(recipe)
+    calls = {order: _num_calls(tree, order) for order in (*orders, dearest_first)}
+    cost_ns = {
+        order: sum(count * costs[step] for step, count in by_step.items())
+        for order, by_step in calls.items()
+    }
+    cheapest = min(cost_ns, key=cost_ns.__getitem__)
     per_output_ns = pixels * ENCODE_NS_PER_PIXEL[recipe.output.format] + STORE_NS_PER_OUTPUT
     return Estimate(
-        num_outputs=num_outputs,
-        num_calls=calls,
-        transform_cpu_s=cost_ns * pixels / 1e9,
-        output_cpu_s=num_outputs * per_output_ns / 1e9,
-        output_bytes=round(num_outputs * pixels * bytes_per_pixel(recipe.output)),
+        num_outputs=tree.num_outputs,
+        num_calls=round(fmean(calls[order].total() for order in orders)),
+        transform_cpu_s=fmean(cost_ns[order] for order in orders) * pixels / 1e9,
+        output_cpu_s=tree.num_outputs * per_output_ns / 1e9,
+        output_bytes=round(tree.num_outputs * pixels * bytes_per_pixel(recipe.output)),
         cheapest_order=cheapest,
-        cheapest_transform_cpu_s=_transform_calls(reordered)[1] * pixels / 1e9,
+        cheapest_transform_cpu_s=cost_ns[cheapest] * pixels / 1e9,
     )
 
 
-def _transform_calls(recipe: Recipe) -> tuple[int, float]:
-    """Return the number of calls for a source and their cost in nanoseconds per pixel."""
-    nodes = Tree(recipe).nodes(source_sha256="")  # Any source: only a sample would differ.
-    calls = Counter(node.step for node in nodes if node.parent is not None)
-    steps = recipe.transforms
-    cost_ns = sum(count * steps[step].params.cost_ns_per_pixel for step, count in calls.items())
-    return calls.total(), cost_ns
+def _orders(recipe: Recipe) -> tuple[tuple[int, ...], ...]:
+    """Return the orders to average over: the given one, or one with each step in each place."""
+    given = tuple(range(len(recipe.transforms)))
+    if recipe.order == "given":
+        return (given,)
+    return tuple(given[start:] + given[:start] for start in given)
+
+
+def _num_calls(tree: Tree, order: tuple[int, ...]) -> Counter[int]:
+    """Return how often each step runs for a source; any source, since only a sample differs."""
+    nodes = tree.nodes(source_sha256="", order=order)
+    return Counter(node.step for node in nodes if node.parent is not None)
 
 
 def bytes_per_pixel(output: Output) -> float:

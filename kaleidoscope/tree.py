@@ -111,15 +111,19 @@ class Tree:
     def _given_nodes(self) -> tuple[Node, ...]:
         return _needed(_enumerate(self._recipe, self._given), set(self._selected))
 
-    def nodes(self, source_sha256: str) -> tuple[Node, ...]:
+    def nodes(
+        self, source_sha256: str, *, order: tuple[int, ...] | None = None
+    ) -> tuple[Node, ...]:
         """Return the nodes to compute for a source, each behind its parent, depth first.
 
         Args:
             source_sha256: Of the source's bytes, as hex; decides what is drawn by lot.
+            order: The steps' indices in the order in which chains apply them; by default the
+                source's own. The outputs are the same in any order.
         """
-        select, order = self._recipe.select, self.order(source_sha256)
-        limit = select.max_outputs_per_source or len(self._selected)
-        if limit >= len(self._selected) and order == self._given:
+        order = self.order(source_sha256) if order is None else order
+        limit = self.num_outputs
+        if limit == len(self._selected) and order == self._given:
             return self._given_nodes
         outputs = set(self._selected)
         if limit < len(self._selected):
