@@ -138,11 +138,14 @@ def cut_shards(
         sources: In the order in which the shards are to have them.
         cost: What a source costs.
         shard_s: CPU seconds of a full shard.
-        min_shards: Cut a small data set into so many, if it has so many sources, so that every
-            worker has something to do. At least 1.
+        min_shards: Cut a small data set into so many, if it has so many sources of about equal
+            work, so that every worker has something to do. At least 1.
 
     Yields:
         Shards with indices from 0, each with one source at least.
+
+    Raises:
+        PlanError: If ``min_shards`` or ``shard_s`` is out of range.
     """
     if min_shards < 1 or not shard_s > 0:
         raise PlanError(f"shards need min_shards >= 1 and shard_s > 0, got {min_shards}, {shard_s}")
@@ -150,10 +153,13 @@ def cut_shards(
     # Look ahead just far enough to see whether full shards would leave workers without one.
     head: list[ObjectInfo] = []
     head_s = 0.0
-    while head_s < shard_s * min_shards and (source := next(stream, None)) is not None:
+    most = MAX_SOURCES_PER_SHARD * min_shards  # So many fill the shards however cheap they are.
+    for source in itertools.islice(stream, most):
         head.append(source)
         head_s += cost.work_s(source)
-    target_s = min(shard_s, head_s / min_shards)
+        if head_s >= shard_s * min_shards:
+            break
+    target_s = shard_s if len(head) == most else min(shard_s, head_s / min_shards)
     batches = _batches(itertools.chain(head, stream), cost, target_s)
     for index, batch in enumerate(batches):
         yield Shard(index, batch)
@@ -166,13 +172,20 @@ def _batches(
     batch: list[ObjectInfo] = []
     done_s, boundary_s = 0.0, target_s
     for source in sources:
+        work_s = cost.work_s(source)
         batch.append(source)
-        done_s += cost.work_s(source)
+        done_s += work_s
         # Half a source early, so that rounding never leaves a last source on its own.
-        if done_s + cost.work_s(source) / 2 >= boundary_s or len(batch) >= MAX_SOURCES_PER_SHARD:
+        is_full = done_s + work_s / 2 >= boundary_s
+        if is_full or len(batch) >= MAX_SOURCES_PER_SHARD:
             yield tuple(batch)
             batch.clear()
-            boundary_s = max(boundary_s, done_s) + target_s
+            # Boundaries stay multiples, so that rounding does not add up over many batches. Only
+            # what a batch closed by number is short of, or what a huge source is over, is
+            # forgotten.
+            boundary_s = boundary_s + target_s if is_full else done_s + target_s
+            if boundary_s <= done_s:
+                boundary_s = done_s + target_s
     if batch:
         yield tuple(batch)
 
