@@ -83,6 +83,9 @@ _PLAN_SCHEMA = pa.schema(
 
 _STATS_KEY = b"kaleidoscope.shard"
 
+_DAMAGE = (pa.ArrowException, OSError)
+"""What pyarrow raises for bytes that were cut short or changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
@@ -170,14 +173,15 @@ class PartWriter:
         """Start an empty part."""
         self._run = run
         self._buffer = io.BytesIO()
-        self._writer = pq.ParquetWriter(self._buffer, SCHEMA, compression="zstd")
+        self._writer = _open_writer(self._buffer)
         self._records: list[Record] = []
 
     def write(self, records: Iterable[Record]) -> None:
         """Add rows, in the order in which readers will find them."""
-        self._records.extend(records)
-        if len(self._records) >= ROWS_PER_GROUP:
-            self._flush()
+        for record in records:
+            self._records.append(record)
+            if len(self._records) >= ROWS_PER_GROUP:
+                self._flush()
 
     def finish(self, stats: ShardStats) -> bytes:
         """Return the part; nothing can be written to it any more."""
@@ -210,21 +214,42 @@ def read_stats(part: bytes) -> ShardStats:
     Raises:
         ManifestError: If the bytes are not a part.
     """
-    return _stats_of(_open(part))
-
-
-def _stats_of(part: pq.ParquetFile) -> ShardStats:
-    metadata = part.metadata.metadata or {}
+    metadata = _open(part, SCHEMA).metadata.metadata or {}
     if _STATS_KEY not in metadata:
         raise ManifestError("the part was not finished by a shard: its statistics are missing")
-    return ShardStats(**json.loads(metadata[_STATS_KEY]))
-
-
-def _open(data: bytes) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(io.BytesIO(data))
-    except pa.ArrowInvalid as error:
-        raise ManifestError(f"not a parquet file ({len(data)} bytes): {error}") from error
+        return ShardStats(**json.loads(metadata[_STATS_KEY]))
+    except (TypeError, ValueError) as error:
+        raise ManifestError(f"the part's statistics are damaged: {error}") from error
+
+
+def _open_writer(file: io.BytesIO) -> pq.ParquetWriter:
+    # Compression finds some flipped bits, checksums all of them.
+    return pq.ParquetWriter(file, SCHEMA, compression="zstd", write_page_checksum=True)
+
+
+def _open(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+    except _DAMAGE as error:
+        raise ManifestError(f"not a whole parquet file ({len(data)} bytes): {error}") from error
+    if not file.schema_arrow.equals(schema):
+        raise ManifestError(
+            f"a table with other columns than expected: {file.schema_arrow.names}; "
+            "was it written by another version of Kaleidoscope?"
+        )
+    return file
+
+
+def _read_batches(
+    data: bytes, schema: pa.Schema, *, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file, a row group's number at most at a time."""
+    file = _open(data, schema)
+    try:
+        yield from file.iter_batches(ROWS_PER_GROUP, columns=columns)
+    except _DAMAGE as error:
+        raise ManifestError(f"a damaged parquet file ({len(data)} bytes): {error}") from error
 
 
 def merge_parts(parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -236,20 +261,39 @@ def merge_parts(parts: Iterable[bytes]) -> Iterator[bytes]:
     Raises:
         ManifestError: If one of them is not a part.
     """
-    batches = (batch for part in parts for batch in _open(part).iter_batches(ROWS_PER_GROUP))
-    for first in batches:
-        yield _merge_one_file(first, batches)
+    groups = _regroup(batch for part in parts for batch in _read_part(part))
+    for first in groups:
+        yield _merge_one_file(first, groups)
 
 
-def _merge_one_file(first: pa.RecordBatch, more: Iterator[pa.RecordBatch]) -> bytes:
-    """Take batches until the file is full; the rest stays in ``more``."""
+def _read_part(part: bytes) -> Iterator[pa.RecordBatch]:
+    read_stats(part)  # Refuses a file that no shard has finished.
+    return _read_batches(part, SCHEMA)
+
+
+def _regroup(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Join the rows of small parts, which would make as many small row groups."""
+    held: list[pa.RecordBatch] = []
+    num_rows = 0
+    for batch in batches:
+        held.append(batch)
+        num_rows += batch.num_rows
+        if num_rows >= ROWS_PER_GROUP:
+            yield pa.Table.from_batches(held)
+            held, num_rows = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _merge_one_file(first: pa.Table, more: Iterator[pa.Table]) -> bytes:
+    """Take row groups until the file is full; the rest stays in ``more``."""
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, SCHEMA, compression="zstd") as writer:
-        writer.write_batch(first)
+    with _open_writer(buffer) as writer:
+        writer.write_table(first)
         num_rows = first.num_rows
-        while num_rows < ROWS_PER_FILE and (batch := next(more, None)) is not None:
-            writer.write_batch(batch)
-            num_rows += batch.num_rows
+        while num_rows < ROWS_PER_FILE and (group := next(more, None)) is not None:
+            writer.write_table(group)
+            num_rows += group.num_rows
     return buffer.getvalue()
 
 
@@ -257,7 +301,8 @@ def sources_to_parquet(sources: Sequence[ObjectInfo]) -> bytes:
     """Return a shard's sources as a file of the plan."""
     columns = {f.name: [getattr(s, f.name) for s in sources] for f in fields(ObjectInfo)}
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=_PLAN_SCHEMA), buffer, compression="zstd")
+    table = pa.table(columns, schema=_PLAN_SCHEMA)
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
@@ -267,8 +312,5 @@ def sources_from_parquet(data: bytes) -> tuple[ObjectInfo, ...]:
     Raises:
         ManifestError: If the bytes are not such a file.
     """
-    rows = _open(data).read().to_pylist()
-    try:
-        return tuple(ObjectInfo(**row) for row in rows)
-    except TypeError as error:
-        raise ManifestError(f"not a shard of a plan: {error}") from error
+    batches = _read_batches(data, _PLAN_SCHEMA)
+    return tuple(ObjectInfo(**row) for batch in batches for row in batch.to_pylist())
