@@ -6,19 +6,26 @@ that is needed to apply it again.
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from cv2.typing import MatLike
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from kaleidoscope.errors import TransformError
 from kaleidoscope.model import BgrImage
 
 ParamValue: TypeAlias = float | int | str | bool | tuple[float, ...]
 Interval: TypeAlias = tuple[float, float]
 """The lowest and the highest value that may be drawn, both included."""
+
+IntInterval: TypeAlias = tuple[int, int]
+"""An :data:`Interval` of whole numbers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ class Transform(BaseModel, ABC):
 
     The class name is the transform's name in recipes and manifests. Raise ``version`` when the
     same parameters come to mean other pixels: the version seeds the draws and is recorded.
+    Subclasses set the class variables by plain assignment, ``operation = Rotated``; with an
+    annotation they would be fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,6 +67,9 @@ class Transform(BaseModel, ABC):
 
     cost_ns_per_pixel: ClassVar[float]
     """CPU nanoseconds per pixel as `make bench` measured them; `plan` orders by it."""
+
+    geometric: ClassVar[bool] = False
+    """Whether pixels change places, so that masks and boxes would have to follow."""
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> Operation:
@@ -80,11 +92,16 @@ class Bounds:
     ) -> CoreSchema:
         """Check after pydantic has read a pair of numbers."""
         widened = core_schema.no_info_before_validator_function(_widen, handler(source))
-        return core_schema.no_info_after_validator_function(
-            self._check,
-            widened,
-            metadata={"pydantic_js_updates": {"minimum": self.low, "maximum": self.high}},
-        )
+        return core_schema.no_info_after_validator_function(self._check, widened)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Put the bounds on both numbers of the pair, where a form looks for them."""
+        interval = handler(schema)
+        for number in interval["prefixItems"]:
+            number |= {"minimum": self.low, "maximum": self.high}
+        return interval
 
     def _check(self, interval: Interval) -> Interval:
         low, high = interval
@@ -105,3 +122,34 @@ def _widen(value: Any) -> Any:
 def uniform(rng: np.random.Generator, interval: Interval) -> float:
     """Draw a number from ``interval``."""
     return float(rng.uniform(*interval))
+
+
+def uniform_int(rng: np.random.Generator, interval: IntInterval) -> int:
+    """Draw a whole number from ``interval``, its ends as likely as the rest."""
+    return int(rng.integers(*interval, endpoint=True))
+
+
+def check_within(
+    what: str, value: float, *, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Refuse a recorded parameter that no transform can have drawn.
+
+    Args:
+        what: The parameter in the words of the message.
+        value: Finite and in ``[low, high]`` if it is to pass.
+        low: The least that is allowed.
+        high: The most that is allowed.
+
+    Raises:
+        TransformError: If ``value`` is out of range, infinite or NaN.
+    """
+    if not (math.isfinite(value) and low <= value <= high):
+        raise TransformError(f"{what} must be finite and in [{low}, {high}], got {value}")
+
+
+def as_image(pixels: MatLike) -> BgrImage:
+    """Give OpenCV's result the type that it has; nothing is copied.
+
+    OpenCV's stubs promise an array of any number, while its functions keep uint8 as uint8.
+    """
+    return pixels.astype(np.uint8, copy=False)

@@ -1,13 +1,12 @@
 """Mirror an image left to right."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import numpy as np
 
 from kaleidoscope.model import BgrImage
-from kaleidoscope.transforms._base import Operation, Transform
+from kaleidoscope.transforms._base import Operation, Transform, as_image
 
 
 def flip_horizontally(image: BgrImage) -> BgrImage:
@@ -17,12 +16,12 @@ def flip_horizontally(image: BgrImage) -> BgrImage:
         image: ``(H, W, 3)`` uint8, BGR.
     """
     # Not np.fliplr: its strided view makes each later OpenCV call copy the pixels first.
-    return cv2.flip(image, 1).astype(np.uint8, copy=False)
+    return as_image(cv2.flip(image, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class HorizontalFlipped(Operation):
-    """Mirrored; there is nothing to draw."""
+    """Mirrored left to right; there is nothing to draw."""
 
     def apply(self, image: BgrImage) -> BgrImage:
         """See :func:`flip_horizontally`."""
@@ -32,8 +31,9 @@ class HorizontalFlipped(Operation):
 class HorizontalFlip(Transform):
     """Mirror left to right."""
 
-    operation: ClassVar[type[Operation]] = HorizontalFlipped
-    cost_ns_per_pixel: ClassVar[float] = 0.1
+    operation = HorizontalFlipped
+    cost_ns_per_pixel = 0.1
+    geometric = True
 
     def sample(self, rng: np.random.Generator) -> HorizontalFlipped:  # noqa: ARG002
         """Draw nothing."""

@@ -2,15 +2,23 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
-from kaleidoscope.errors import TransformError
 from kaleidoscope.model import BgrImage
-from kaleidoscope.transforms._base import Bounds, Interval, Operation, Transform, uniform
+from kaleidoscope.transforms._base import (
+    Bounds,
+    Interval,
+    Operation,
+    Transform,
+    as_image,
+    check_within,
+    uniform,
+)
 
 
 def zoom_without_blank_corners(width: int, height: int, angle_deg: float) -> float:
@@ -34,6 +42,22 @@ def zoom_without_blank_corners(width: int, height: int, angle_deg: float) -> flo
     return max(cosine + sine * h / w, cosine + sine * w / h, 1.0)
 
 
+def rotation_matrix(width: int, height: int, angle_deg: float) -> npt.NDArray[np.float64]:
+    """Return the map from pixels of the image to pixels of the rotated and zoomed one.
+
+    Args:
+        width: Pixels, at least 1.
+        height: Pixels, at least 1.
+        angle_deg: Degrees, counter-clockwise, any finite value.
+
+    Returns:
+        ``(2, 3)`` float64, for column vectors (x, y, 1) with y downwards.
+    """
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    zoom = zoom_without_blank_corners(width, height, angle_deg)
+    return cv2.getRotationMatrix2D(centre, angle_deg, zoom).astype(np.float64, copy=False)
+
+
 def rotate_and_zoom(image: BgrImage, *, angle_deg: float) -> BgrImage:
     """Rotate about the centre and zoom in until every output pixel has a source.
 
@@ -44,18 +68,18 @@ def rotate_and_zoom(image: BgrImage, *, angle_deg: float) -> BgrImage:
     Raises:
         TransformError: If ``angle_deg`` is infinite or NaN.
     """
-    if not math.isfinite(angle_deg):
-        raise TransformError(f"the angle of a rotation must be finite, got {angle_deg}")
+    check_within("the angle of a rotation", angle_deg)
     height, width = image.shape[:2]
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    zoom = zoom_without_blank_corners(width, height, angle_deg)
-    matrix = cv2.getRotationMatrix2D(centre, angle_deg, zoom)
     # One warp instead of warp, crop and resize. The border mode only matters for the last bit
     # of rounding at a corner, where it repeats the edge pixel instead of mixing in black.
     rotated = cv2.warpAffine(
-        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image,
+        rotation_matrix(width, height, angle_deg),
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
-    return rotated.astype(np.uint8, copy=False)
+    return as_image(rotated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +97,9 @@ class Rotated(Operation):
 class Rotate(Transform):
     """Rotate about the centre and zoom in until no corner is blank."""
 
-    operation: ClassVar[type[Operation]] = Rotated
-    cost_ns_per_pixel: ClassVar[float] = 3.3
+    operation = Rotated
+    cost_ns_per_pixel = 3.3
+    geometric = True
 
     limit: Annotated[Interval, Bounds(-180, 180, "degrees")] = Field(
         default=(-90.0, 90.0), description="Angle in degrees, counter-clockwise."
