@@ -29,6 +29,63 @@ class TransformError(KaleidoscopeError):
 class CodecError(KaleidoscopeError):
     """Bytes are not an image that can be decoded, or pixels cannot be encoded."""
 
+    reason: ClassVar[str] = "codec"
+    """What reports count failed sources by; one word for each class, stable between releases."""
+
+
+class EmptyFileError(CodecError):
+    """There are no bytes at all."""
+
+    reason: ClassVar[str] = "empty"
+
+
+class NotAnImageError(CodecError):
+    """The bytes begin like no image format that Kaleidoscope knows of."""
+
+    reason: ClassVar[str] = "not_an_image"
+
+
+class UnsupportedFormatError(CodecError):
+    """An image, but of a format or with a compression that is not read here."""
+
+    reason: ClassVar[str] = "unsupported_format"
+
+
+class UnsupportedDepthError(CodecError):
+    """An image of a format that is read, but with samples or channels that are not."""
+
+    reason: ClassVar[str] = "unsupported_depth"
+
+
+class TruncatedImageError(CodecError):
+    """The file ends before the image does."""
+
+    reason: ClassVar[str] = "truncated"
+
+
+class CorruptImageError(CodecError):
+    """The file is whole by its own account, but the picture cannot be read from it."""
+
+    reason: ClassVar[str] = "corrupt"
+
+
+class ZeroAreaError(CodecError):
+    """The image says that it has no pixels."""
+
+    reason: ClassVar[str] = "zero_area"
+
+
+class ImageTooLargeError(CodecError):
+    """The image has more pixels than the limit, or longer sides than its codec can take."""
+
+    reason: ClassVar[str] = "too_large"
+
+
+class EncodeError(CodecError):
+    """These pixels cannot be written in this format with these parameters."""
+
+    reason: ClassVar[str] = "not_encodable"
+
 
 class StoreError(KaleidoscopeError):
     """A store did not do what it was asked; it may be down, so a retry can help."""
