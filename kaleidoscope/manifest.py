@@ -8,7 +8,8 @@ compressed bytes of the one file that it writes.
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Literal
@@ -35,6 +36,7 @@ SCHEMA = pa.schema(
         pa.field("source_height", pa.int32()),
         pa.field("source_format", pa.string()),
         pa.field("source_mode", pa.string()),
+        pa.field("source_conversion", pa.string()),
         pa.field("node", pa.string(), nullable=False),
         pa.field("depth", pa.int8(), nullable=False),
         pa.field("op", pa.string()),
@@ -117,6 +119,7 @@ class SourceFacts:
     source_height: int | None = None
     source_format: str | None = None
     source_mode: str | None = None
+    source_conversion: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +161,19 @@ class ShardStats:
     output_bytes: int = 0
     wall_s: float = 0.0
     """Seconds from the shard's start to its part."""
-    errors: dict[str, int] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
     """Failed sources by ``error_type``."""
+
+    @classmethod
+    def total(cls, shards: Iterable["ShardStats"]) -> "ShardStats":
+        """Return the sums over shards."""
+        documents = [asdict(shard) for shard in shards]
+        errors: Counter[str] = Counter()
+        for document in documents:
+            errors.update(document.pop("errors"))
+        names = [f.name for f in fields(cls) if f.name != "errors"]
+        sums = {name: sum(document[name] for document in documents) for name in names}
+        return cls(**sums, errors=dict(errors))
 
 
 _RUN_FIELDS = frozenset(f.name for f in fields(RunFacts))
@@ -295,6 +309,23 @@ def _merge_one_file(first: pa.Table, more: Iterator[pa.Table]) -> bytes:
             writer.write_table(group)
             num_rows += group.num_rows
     return buffer.getvalue()
+
+
+def failed_source_keys(data: bytes) -> frozenset[str]:
+    """Return the keys of the sources that failed, from a file of a manifest.
+
+    Raises:
+        ManifestError: If the bytes are not such a file.
+    """
+    keys: set[str] = set()
+    for batch in _read_batches(data, SCHEMA, columns=["source_key", "status"]):
+        rows = batch.to_pydict()
+        keys.update(
+            key
+            for key, status in zip(rows["source_key"], rows["status"], strict=True)
+            if status == "failed"
+        )
+    return frozenset(keys)
 
 
 def sources_to_parquet(sources: Sequence[ObjectInfo]) -> bytes:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Generic, Protocol, TypeVar
 
 from kaleidoscope.errors import RecipeError
 from kaleidoscope.model import BgrImage
 from kaleidoscope.recipe import Recipe, Select
 from kaleidoscope.seeding import named_rng
-from kaleidoscope.transforms import Operation
+from kaleidoscope.transforms import Operation, ParamValue
 
 ROOT = "root"
 """The node that no transform was applied to; no chain is called so, since none repeats a letter."""
@@ -42,9 +43,19 @@ class Node:
     """False for a node that is computed only because an output descends from it."""
 
 
+class Sampled(Protocol):
+    """Something whose parameters are drawn, and can be recorded."""
+
+    def params(self) -> Mapping[str, ParamValue]:
+        """Return the drawn values by name."""
+
+
+SampledT_co = TypeVar("SampledT_co", bound=Sampled, covariant=True)
+
+
 @dataclass(frozen=True)
-class Applied:
-    """An edge of the tree: a transform with the parameters that were drawn for it."""
+class Applied(Generic[SampledT_co]):
+    """An edge of the tree: what was done, by name and version, with the parameters drawn."""
 
     name: str
     """The transform's name."""
@@ -52,7 +63,7 @@ class Applied:
     version: int
     """The transform's version."""
 
-    operation: Operation
+    operation: SampledT_co
 
     @cached_property
     def params(self) -> str:
@@ -73,7 +84,7 @@ class Growth:
     image: BgrImage
     """``(H, W, 3)`` uint8, BGR."""
 
-    chain: tuple[Applied, ...]
+    chain: tuple[Applied[Operation], ...]
     """The edges from the root to here; the last one made this node of its parent."""
 
 
@@ -140,7 +151,7 @@ class Tree:
         rng = named_rng(self._recipe.seed, source_sha256, "order")
         return tuple(int(step) for step in rng.permutation(len(self._given)))
 
-    def sample(self, node: Node, source_sha256: str) -> Applied:
+    def sample(self, node: Node, source_sha256: str) -> Applied[Operation]:
         """Draw what makes ``node`` of its parent."""
         step = self._recipe.transforms[node.step]
         rng = named_rng(self._recipe.seed, source_sha256, node.name, step.name, step.params.version)
@@ -159,7 +170,7 @@ class Tree:
             TransformError: If a transform cannot be applied to this image.
         """
         images: list[BgrImage] = []
-        chain: list[Applied] = []
+        chain: list[Applied[Operation]] = []
         for node in self.nodes(source_sha256):
             del images[node.depth :], chain[max(node.depth - 1, 0) :]
             if node.parent is None:

@@ -1,0 +1,98 @@
+"""The engine: the bytes of a source in, the encoded outputs of its tree out.
+
+It does no input or output of its own and keeps nothing between sources, so a pod, a preview and
+a benchmark run the same code.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kaleidoscope.codecs import EncodeSpec, ImageHeader, decode, encode, probe, reduction_for
+from kaleidoscope.model import BgrImage
+from kaleidoscope.normalization import Normalization
+from kaleidoscope.recipe import Recipe
+from kaleidoscope.seeding import named_rng
+from kaleidoscope.tree import Applied, Growth, Tree
+
+NORMALIZE_VERSION = 1
+"""Goes up when the same parameters come to mean other pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A source, decoded and normalised: where its tree begins."""
+
+    sha256: str
+    """Of the source's bytes, as hex; every draw follows from it."""
+    header: ImageHeader
+    image: BgrImage
+    """``(H, W, 3)`` uint8, BGR."""
+    edge: Applied[Normalization]
+    """What made it of the source; the first entry of every output's chain."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedOutput:
+    """An output of the tree as an image file."""
+
+    growth: Growth
+    spec: EncodeSpec
+    data: bytes
+
+
+class Augmenter:
+    """Makes the outputs of sources by one recipe; any number of threads may share it."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Lay out the recipe's tree.
+
+        Raises:
+            RecipeError: If the recipe's selection leaves no node at all.
+        """
+        self._recipe = recipe
+        self._tree = Tree(recipe)
+
+    def root(self, data: bytes) -> Root:
+        """Decode and normalise a source.
+
+        Args:
+            data: The source's bytes.
+
+        Raises:
+            CodecError: If they are not an image that can be decoded within the recipe's limits.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        header = probe(data, max_pixels=self._recipe.limits.max_pixels)
+        rng = named_rng(self._recipe.seed, sha256, "normalize")
+        wanted = self._recipe.normalize
+        normalization = Normalization.sample(rng, mode=wanted.mode, side=wanted.side)
+        # A much larger JPEG is decoded at a fraction of its size: cheaper, and nearer to an
+        # average over the area than a full decode with linear interpolation.
+        short_side = normalization.min_short_side(header.width, header.height)
+        decoded = decode(data, header, reduction=reduction_for(header, short_side))
+        image = normalization.apply(decoded, source_width=header.width, source_height=header.height)
+        return Root(sha256, header, image, Applied("normalize", NORMALIZE_VERSION, normalization))
+
+    def output_nodes(self, root: Root) -> tuple[str, ...]:
+        """Return the names of the outputs of a source, in the order of :meth:`outputs`."""
+        return tuple(node.name for node in self._tree.nodes(root.sha256) if node.is_output)
+
+    def outputs(self, root: Root) -> Iterator[EncodedOutput]:
+        """Yield the outputs of a source, depth first, at most depth + 1 images alive.
+
+        Args:
+            root: What :meth:`root` returned.
+
+        Raises:
+            TransformError: If a transform cannot be applied to this image.
+            CodecError: If an output cannot be encoded, for example for its size.
+        """
+        spec = self._encode_spec(root.header)
+        for growth in self._tree.grow(root.image, root.sha256):
+            yield EncodedOutput(growth, spec, encode(growth.image, spec))
+
+    def _encode_spec(self, header: ImageHeader) -> EncodeSpec:
+        output = self._recipe.output
+        file_format = header.format if output.format == "source" else output.format
+        return EncodeSpec(format=file_format, quality=output.quality)

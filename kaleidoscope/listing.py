@@ -1,0 +1,67 @@
+"""Which objects below a source prefix are sources, and why the others are left out."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from kaleidoscope.errors import PlanError
+from kaleidoscope.identity import RESERVED_FOLDER
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.stores import Store
+
+IMAGE_EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
+)
+"""Extensions, in lower case, of the files that are tried; content decides what they are."""
+
+NOT_AN_IMAGE = "no image by extension"
+IN_DESTINATION = "under the destination"
+RESERVED = f"in a folder {RESERVED_FOLDER}"
+
+
+class SourceListing:
+    """The sources below a prefix, streamed in key order; counts what it leaves out."""
+
+    def __init__(self, source: Store, destination: Store | None = None) -> None:
+        """List ``source``, without what lies in ``destination``.
+
+        Raises:
+            PlanError: If the source is the destination or lies in it: outputs and sources could
+                not be told apart.
+        """
+        self._source = source
+        self._destination_prefix: str | None = None
+        self.left_out: Counter[str] = Counter()
+        """Objects left out so far, by reason."""
+        if destination is None:
+            return
+        if _below(source.uri, destination.uri) is not None:
+            raise PlanError(
+                f"the source {source.uri} must not be the destination {destination.uri} or lie "
+                "in it; choose a destination beside the source"
+            )
+        self._destination_prefix = _below(destination.uri, source.uri)
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        """Yield the sources."""
+        for info in self._source.list_objects():
+            reason = self._reason_against(info.key)
+            if reason is None:
+                yield info
+            else:
+                self.left_out[reason] += 1
+
+    def _reason_against(self, key: str) -> str | None:
+        if self._destination_prefix is not None and key.startswith(self._destination_prefix):
+            return IN_DESTINATION
+        if PurePosixPath(key).suffix.lower() not in IMAGE_EXTENSIONS:
+            return NOT_AN_IMAGE
+        return RESERVED if key.startswith(f"{RESERVED_FOLDER}/") else None
+
+
+def _below(uri: str, folder: str) -> str | None:
+    """Return the key prefix of ``uri`` in ``folder``, "" if they are the same, None if outside."""
+    if uri == folder:
+        return ""
+    folder = folder.rstrip("/") + "/"
+    return uri.removeprefix(folder).rstrip("/") + "/" if uri.startswith(folder) else None

@@ -1,0 +1,334 @@
+"""The life of a run: start it, run its shards anywhere and in any order, commit it.
+
+Everything a run knows lies in the destination, so each of these steps may happen in another
+process, may be killed, and may be done twice.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from kaleidoscope.errors import PlanError, RunError
+from kaleidoscope.listing import SourceListing
+from kaleidoscope.manifest import (
+    RunFacts,
+    ShardStats,
+    failed_source_keys,
+    merge_parts,
+    read_stats,
+    sources_from_parquet,
+    sources_to_parquet,
+)
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.planning import Plan, Shard, cut_shards, estimate
+from kaleidoscope.recipe import Recipe
+from kaleidoscope.runs import (
+    Report,
+    Request,
+    Run,
+    RunKeys,
+    Versions,
+    finished_shards,
+    list_runs,
+    load_request,
+    load_run,
+    save_plan,
+)
+from kaleidoscope.shard import augment_shard
+from kaleidoscope.stores import Store
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """How a run is cut, and what it does about what is there already."""
+
+    min_shards: int = 1
+    """Cut a small data set into so many shards, so that every worker has one."""
+    shard_s: float = 60.0
+    """CPU seconds of a full shard: what a crash can cost for each worker."""
+    retry_failed: bool = False
+    """Do the sources that failed in earlier runs again, though they did not change."""
+
+
+def make_plan(
+    source: Store, destination: Store | None, recipe: Recipe, *, options: StartOptions
+) -> Plan:
+    """Return what a run would do; nothing is written.
+
+    Args:
+        source: Where the sources are.
+        destination: Where outputs would go: what is done there is not done again. None for a
+            destination that is still empty.
+        recipe: What to make.
+        options: How to cut the run.
+
+    Raises:
+        PlanError: If there is no image, or the destination holds another recipe's images.
+    """
+    committed = [] if destination is None else _earlier_runs(source, destination, recipe).committed
+    return _plan(source, destination, recipe, options, committed=committed)
+
+
+def start_run(
+    source: Store, destination: Store, recipe: Recipe, *, now: datetime, options: StartOptions
+) -> Run:
+    """Plan a run, or return the one that was interrupted in doing the same.
+
+    Args:
+        source: Where the sources are.
+        destination: Where the outputs and all records go.
+        recipe: What to make.
+        now: The time, with its zone; runs sort by it.
+        options: How to cut the run; an interrupted run keeps its shards.
+
+    Returns:
+        The run. Its plan has no shards if earlier runs did everything.
+
+    Raises:
+        PlanError: If there is no image, or the destination holds another recipe's images.
+    """
+    earlier = _earlier_runs(source, destination, recipe)
+    if earlier.interrupted is not None and earlier.interrupted_is_planned:
+        return load_run(destination, earlier.interrupted)
+    run_id = earlier.interrupted or f"{now:%Y%m%dT%H%M%SZ}-{recipe.digest[:8]}"
+    request = Request(run_id, source.uri, recipe, now, Versions.installed())
+
+    def save_shard(shard: Shard) -> None:
+        if shard.index == 0:  # A run with nothing to do leaves no record.
+            destination.put(RunKeys(run_id).request, request.to_json())
+        destination.put(RunKeys(run_id).shard(shard.index), sources_to_parquet(shard.sources))
+
+    plan = _plan(source, destination, recipe, options, committed=earlier.committed, save=save_shard)
+    run = Run(request, plan)
+    if plan.num_shards:
+        save_plan(destination, run)
+    return run
+
+
+def pending_shards(destination: Store, run: Run) -> tuple[int, ...]:
+    """Return the indices of the shards that are not done, in order."""
+    finished = finished_shards(destination, run.run_id)
+    return tuple(index for index in range(run.plan.num_shards) if index not in finished)
+
+
+def run_shard(  # noqa: PLR0913 -- where from, where to, which shard, and how.
+    source: Store,
+    destination: Store,
+    run: Run,
+    index: int,
+    *,
+    workers: int,
+    now: datetime,
+    flow_run_id: str | None = None,
+    on_progress: Callable[[ShardStats], None] | None = None,
+) -> ShardStats:
+    """Make the outputs of a shard and then write its part; do nothing if the part is there.
+
+    Args:
+        source: Where the sources are.
+        destination: Where the outputs and the part go.
+        run: The run.
+        index: Which of its shards.
+        workers: Threads that transform and encode, at least 1.
+        now: The time, with its zone; recorded in every row.
+        flow_run_id: Recorded in every row: which orchestrated run did it.
+        on_progress: Called after each source, from this thread, with what it came to.
+
+    Raises:
+        StoreError: If the source or the destination keeps failing. What was written is written
+            again, with the same bytes, when the shard is run again.
+    """
+    if index in finished_shards(destination, run.run_id):
+        return read_stats(destination.get(run.keys.part(index)).data)
+    sources = sources_from_parquet(destination.get(run.keys.shard(index)).data)
+    request = run.request
+    facts = RunFacts(
+        run_id=run.run_id,
+        recipe_digest=request.recipe.digest,
+        source_root=request.source,
+        seed=request.recipe.seed,
+        shard=index,
+        flow_run_id=flow_run_id,
+        kaleidoscope_version=Versions.installed().kaleidoscope,
+        opencv_version=Versions.installed().opencv,
+        numpy_version=Versions.installed().numpy,
+        created_at=now,
+    )
+    part, stats = augment_shard(
+        sources,
+        source,
+        destination,
+        request.recipe,
+        facts,
+        workers=workers,
+        on_progress=on_progress,
+    )
+    destination.put(run.keys.part(index), part)
+    return stats
+
+
+def commit_run(destination: Store, run: Run, *, now: datetime) -> Report:
+    """Merge the parts into the manifest, write the report and, last, the mark of success.
+
+    Args:
+        destination: Where the run's records are.
+        run: The run; one that is committed already is left as it is.
+        now: The time, with its zone.
+
+    Raises:
+        RunError: If a shard is not done.
+    """
+    keys = run.keys
+    if any(entry.run_id == run.run_id and entry.is_committed for entry in list_runs(destination)):
+        return Report.from_json(destination.get(keys.report).data)
+    if pending := pending_shards(destination, run):
+        raise RunError(
+            f"run {run.run_id} cannot be committed: {len(pending)} of {run.plan.num_shards} shards "
+            f"are not done ({_first_few(pending)}); start the run again to do them"
+        )
+    stats: list[ShardStats] = []
+
+    def parts() -> Iterator[bytes]:
+        for index in range(run.plan.num_shards):
+            part = destination.get(keys.part(index)).data
+            stats.append(read_stats(part))
+            yield part
+
+    for index, data in enumerate(merge_parts(parts())):
+        destination.put(keys.manifest_file(index), data)
+    report = _report(destination, run, stats, now)
+    destination.put(keys.report, report.to_json())
+    destination.put(keys.success, b"")
+    return report
+
+
+def _report(destination: Store, run: Run, stats: Iterable[ShardStats], now: datetime) -> Report:
+    total = ShardStats.total(stats)
+    return Report(
+        run_id=run.run_id,
+        source=run.request.source,
+        destination=destination.uri,
+        num_sources=total.num_sources,
+        num_failed=total.num_failed,
+        num_outputs=total.num_outputs,
+        source_bytes=total.source_bytes,
+        output_bytes=total.output_bytes,
+        num_shards=run.plan.num_shards,
+        shard_s=total.wall_s,
+        elapsed_s=(now - run.request.created_at).total_seconds(),
+        failures=total.errors,
+        max_error_rate=run.request.recipe.limits.max_error_rate,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _EarlierRuns:
+    committed: tuple[str, ...]
+    """The oldest first."""
+    interrupted: str | None
+    """The newest run that did not commit, if it is newer than every committed one."""
+    interrupted_is_planned: bool
+
+
+def _earlier_runs(source: Store, destination: Store, recipe: Recipe) -> _EarlierRuns:
+    entries = list_runs(destination)
+    for entry in entries:
+        request = load_request(destination, entry.run_id)
+        if not request.matches(source.uri, recipe):
+            raise PlanError(
+                f"{destination.uri} belongs to run {entry.run_id}, which makes recipe "
+                f"{request.recipe.digest} of {request.source}; this is recipe {recipe.digest} of "
+                f"{source.uri}, whose images would take the place of the others. "
+                "Choose another destination"
+            )
+    newest = entries[-1] if entries and not entries[-1].is_committed else None
+    return _EarlierRuns(
+        committed=tuple(entry.run_id for entry in entries if entry.is_committed),
+        interrupted=None if newest is None else newest.run_id,
+        interrupted_is_planned=newest is not None and newest.is_planned,
+    )
+
+
+def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
+    source: Store,
+    destination: Store | None,
+    recipe: Recipe,
+    options: StartOptions,
+    *,
+    committed: Iterable[str],
+    save: Callable[[Shard], None] | None = None,
+) -> Plan:
+    per_source = estimate(recipe)
+    listing = SourceListing(source, destination)
+    done = iter(()) if destination is None else _done_sources(destination, committed, options)
+    new = _NewSources(listing, done)
+    num_shards = num_sources = source_bytes = 0
+    for shard in cut_shards(
+        new, per_source, shard_s=options.shard_s, min_shards=options.min_shards
+    ):
+        if save is not None:
+            save(shard)
+        num_shards += 1
+        num_sources += len(shard.sources)
+        source_bytes += sum(info.size for info in shard.sources)
+    if not num_sources and not new.num_done:
+        others = ", ".join(f"{n} {reason}" for reason, n in listing.left_out.items())
+        raise PlanError(f"there is no image under {source.uri}; left out: {others or 'nothing'}")
+    left_out = dict(listing.left_out)
+    return Plan(num_sources, new.num_done, num_shards, source_bytes, left_out, per_source)
+
+
+class _NewSources:
+    """The sources that no earlier run has done in this version; both inputs are in key order."""
+
+    def __init__(self, sources: Iterable[ObjectInfo], done: Iterator[ObjectInfo]) -> None:
+        self._sources = sources
+        self._done = done
+        self.num_done = 0
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        known = next(self._done, None)
+        for source in self._sources:
+            while known is not None and known.key < source.key:
+                known = next(self._done, None)
+            if known is not None and (known.key, known.etag) == (source.key, source.etag):
+                self.num_done += 1
+            else:
+                yield source
+
+
+def _done_sources(
+    destination: Store, committed: Iterable[str], options: StartOptions
+) -> Iterator[ObjectInfo]:
+    """Yield what earlier runs did, in key order, each key in the version done last."""
+    runs = [_planned_sources(destination, run_id, options) for run_id in reversed(list(committed))]
+    # A stable merge: of equal keys the one of the newest run comes first.
+    latest = None
+    for source in heapq.merge(*runs, key=lambda info: info.key):
+        if source.key != latest:
+            latest = source.key
+            yield source
+
+
+def _planned_sources(
+    destination: Store, run_id: str, options: StartOptions
+) -> Iterator[ObjectInfo]:
+    """Yield the sources of a committed run, all of which it has done or failed."""
+    keys = RunKeys(run_id)
+    failed: frozenset[str] = frozenset()
+    if options.retry_failed:
+        files = destination.list_objects(keys.manifest)
+        failed = frozenset().union(
+            *(failed_source_keys(destination.get(file.key).data) for file in files)
+        )
+    for index in range(load_run(destination, run_id).plan.num_shards):
+        for source in sources_from_parquet(destination.get(keys.shard(index)).data):
+            if source.key not in failed:
+                yield source
+
+
+def _first_few(indices: tuple[int, ...]) -> str:
+    most = 10
+    text = ", ".join(str(index) for index in indices[:most])
+    return text if len(indices) <= most else f"{text}, …"

@@ -1,0 +1,259 @@
+"""Run a shard: read its sources, make their outputs, write them, and return their rows.
+
+Three kinds of threads: readers fetch a few sources ahead, workers decode, transform and encode,
+writers put the outputs. Whatever waits between them is bounded, so memory does not grow with the
+shard. OpenCV, hashing and the store's client release the interpreter's lock.
+"""
+
+import hashlib
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from threading import BoundedSemaphore
+
+import cv2
+
+from kaleidoscope.augment import Augmenter, EncodedOutput, Root
+from kaleidoscope.codecs import extension_for
+from kaleidoscope.errors import CodecError, ObjectMissingError, StoreError
+from kaleidoscope.identity import label_of, output_id, output_key, source_id
+from kaleidoscope.manifest import PartWriter, Record, RunFacts, ShardStats, SourceFacts
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.recipe import Recipe
+from kaleidoscope.stores import Store, StoredObject
+from kaleidoscope.tree import ROOT, Applied, Sampled
+
+NUM_READERS = 4
+NUM_WRITERS = 12
+"""Measured in `benchmarks/`: the client's rate stops growing between 8 and 16."""
+
+MAX_OUTPUTS_WAITING = 64
+"""Encoded outputs that may wait for a writer."""
+
+SOURCES_AHEAD = 4
+"""Sources that may be read, or done and not recorded, for each worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SourceResult:
+    """What became of a source."""
+
+    records: tuple[Record, ...]
+    writes: tuple[Future[None], ...]
+    source_bytes: int
+
+    def stats(self) -> ShardStats:
+        failed = [record for record in self.records if record.status == "failed"]
+        return ShardStats(
+            num_sources=1,
+            num_failed=len(failed),
+            num_outputs=len(self.records) - len(failed),
+            source_bytes=self.source_bytes,
+            output_bytes=sum(record.size or 0 for record in self.records),
+            errors=dict(Counter(record.error_type or "" for record in failed)),
+        )
+
+
+def augment_shard(  # noqa: PLR0913 -- what, from where, to where and how are one call.
+    sources: Sequence[ObjectInfo],
+    source: Store,
+    destination: Store,
+    recipe: Recipe,
+    facts: RunFacts,
+    *,
+    workers: int,
+    on_progress: Callable[[ShardStats], None] | None = None,
+) -> tuple[bytes, ShardStats]:
+    """Write the outputs of some sources and return their part, which is not written yet.
+
+    Args:
+        sources: In the order of the part's rows.
+        source: Where they are.
+        destination: Where the outputs go.
+        recipe: What to make.
+        facts: What all rows share.
+        workers: Threads that transform and encode, at least 1.
+        on_progress: Called after each source, from this thread, with what it came to.
+
+    Returns:
+        The bytes of the part, and what was done.
+
+    Raises:
+        StoreError: If a store keeps failing; a source that cannot be used is a row instead.
+    """
+    started_s = time.monotonic()
+    part = PartWriter(facts)
+    total = ShardStats()
+    with _one_opencv_thread(), _Threads(workers) as threads:
+        task = _SourceTask(Augmenter(recipe), destination, threads)
+
+        def start(info: ObjectInfo) -> Future[_SourceResult]:
+            data = threads.readers.submit(source.get, info.key)
+            return threads.workers.submit(task.run, info, data)
+
+        for result in _in_order(sources, start, ahead=workers * SOURCES_AHEAD):
+            for write in result.writes:
+                write.result()  # Data first: a row stands for an object that is there.
+            part.write(result.records)
+            done = result.stats()
+            total = ShardStats.total([total, done])
+            if on_progress is not None:
+                on_progress(done)
+    total = replace(total, wall_s=time.monotonic() - started_s)
+    return part.finish(total), total
+
+
+def _in_order(
+    sources: Iterable[ObjectInfo],
+    start: Callable[[ObjectInfo], Future[_SourceResult]],
+    *,
+    ahead: int,
+) -> Iterator[_SourceResult]:
+    """Yield results in the order of the sources, with at most ``ahead`` of them under way."""
+    under_way: deque[Future[_SourceResult]] = deque()
+    for info in sources:
+        if len(under_way) >= ahead:
+            yield under_way.popleft().result()
+        under_way.append(start(info))
+    while under_way:
+        yield under_way.popleft().result()
+
+
+class _Threads(ExitStack):
+    """The three kinds of threads; an error inside stops all that has not begun."""
+
+    def __init__(self, num_workers: int) -> None:
+        super().__init__()
+        self._waiting = BoundedSemaphore(MAX_OUTPUTS_WAITING)
+        # Left in the reverse order: readers, workers, writers, so none is left without its next.
+        self._writers = self.enter_context(ThreadPoolExecutor(NUM_WRITERS, "kaleidoscope-write"))
+        self.workers = self.enter_context(ThreadPoolExecutor(num_workers, "kaleidoscope-work"))
+        self.readers = self.enter_context(ThreadPoolExecutor(NUM_READERS, "kaleidoscope-read"))
+        self.push(self._stop_on_error)
+
+    def write(self, put: Callable[[], None]) -> Future[None]:
+        """Hand an output to a writer; wait while too many wait already."""
+        self._waiting.acquire()
+        try:
+            future = self._writers.submit(put)
+        except RuntimeError:  # The shard has failed elsewhere and the writers are stopped.
+            self._waiting.release()
+            raise
+        future.add_done_callback(lambda _: self._waiting.release())
+        return future
+
+    def _stop_on_error(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for executor in (self.readers, self.workers, self._writers):
+                executor.shutdown(wait=False, cancel_futures=True)
+
+
+class _SourceTask:
+    """What a worker does with a source."""
+
+    def __init__(self, augmenter: Augmenter, destination: Store, threads: _Threads) -> None:
+        self._augmenter = augmenter
+        self._destination = destination
+        self._threads = threads
+
+    def run(self, info: ObjectInfo, reading: Future[StoredObject]) -> _SourceResult:
+        """Make and hand over the outputs of a source; one that cannot be used becomes a row."""
+        facts = _source_facts(info)
+        records: list[Record] = []
+        writes: list[Future[None]] = []
+        size = 0
+        missing: Iterator[str] = iter((ROOT,))
+        try:
+            stored = reading.result()
+            facts, size = _source_facts(stored.info), len(stored.data)
+            root = self._augmenter.root(stored.data)
+            facts = _with_header(facts, root)
+            missing = iter(self._augmenter.output_nodes(root))
+            for output in self._augmenter.outputs(root):
+                record = _output_record(facts, root, output)
+                writes.append(self._write(str(record.output_key), output.data))
+                records.append(record)
+                next(missing)
+        except ObjectMissingError as error:
+            records.append(_failed_record(facts, next(missing), error))
+        except (StoreError, CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 -- one bad image never ends a shard.
+            records.append(_failed_record(facts, next(missing), error))
+        return _SourceResult(tuple(records), tuple(writes), size)
+
+    def _write(self, key: str, data: bytes) -> Future[None]:
+        return self._threads.write(lambda: self._destination.put(key, data))
+
+
+def _source_facts(info: ObjectInfo) -> SourceFacts:
+    return SourceFacts(
+        source_id=source_id(info.key),
+        source_key=info.key,
+        source_etag=info.etag,
+        source_version_id=info.version_id,
+        label=label_of(info.key),
+    )
+
+
+def _with_header(facts: SourceFacts, root: Root) -> SourceFacts:
+    return replace(
+        facts,
+        source_sha256=root.sha256,
+        source_width=root.header.width,
+        source_height=root.header.height,
+        source_format=root.header.format,
+        source_mode=root.header.mode,
+        source_conversion=root.header.conversion,
+    )
+
+
+def _output_record(facts: SourceFacts, root: Root, output: EncodedOutput) -> Record:
+    node = output.growth.node
+    edges: list[Applied[Sampled]] = [root.edge, *output.growth.chain]
+    height, width = output.growth.image.shape[:2]
+    return Record(
+        source=facts,
+        output_id=output_id(facts.source_key, node.name),
+        parent_id=None if node.parent is None else output_id(facts.source_key, node.parent),
+        node=node.name,
+        status="ok",
+        depth=node.depth,
+        op=edges[-1].name,
+        params=edges[-1].params,
+        ops=f"[{','.join(edge.text for edge in edges)}]",
+        encoding=json.dumps(asdict(output.spec), separators=(",", ":")),
+        output_key=output_key(facts.source_key, node.name, f".{extension_for(output.spec.format)}"),
+        format=output.spec.format,
+        width=width,
+        height=height,
+        size=len(output.data),
+        sha256=hashlib.sha256(output.data).hexdigest(),
+    )
+
+
+def _failed_record(facts: SourceFacts, node: str, error: Exception) -> Record:
+    reason = error.reason if isinstance(error, CodecError) else type(error).__name__
+    return Record(
+        source=facts,
+        output_id=output_id(facts.source_key, node),
+        node=node,
+        status="failed",
+        error_type=reason,
+        error_message=str(error),
+    )
+
+
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV from adding threads of its own to those that share the CPUs already."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
