@@ -83,7 +83,7 @@ def start_run(
         options: How to cut the run; an interrupted run keeps its shards.
 
     Returns:
-        The run. Its plan has no shards if earlier runs did everything.
+        The run. If nothing is missing it is the newest one, with a plan without shards.
 
     Raises:
         PlanError: If there is no image, or the destination holds another recipe's images.
@@ -100,9 +100,10 @@ def start_run(
         destination.put(RunKeys(run_id).shard(shard.index), sources_to_parquet(shard.sources))
 
     plan = _plan(source, destination, recipe, options, committed=earlier.committed, save=save_shard)
+    if not plan.num_shards:  # All is done, and what is done was committed by someone.
+        return Run(load_request(destination, earlier.committed[-1]), plan)
     run = Run(request, plan)
-    if plan.num_shards:
-        save_plan(destination, run)
+    save_plan(destination, run)
     return run
 
 

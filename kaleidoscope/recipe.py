@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Hashable, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -269,6 +270,28 @@ def preset_names() -> tuple[str, ...]:
 # What PyYAML lets out besides its own error: for 2020-13-01, !!bool x, !!timestamp x, {[]: 1} and
 # a thousand brackets, in this order.
 _LEAKS_OF_PYYAML = (ValueError, KeyError, AttributeError, TypeError, RecursionError)
+
+
+def load_recipe(recipe: Recipe | str) -> Recipe:
+    """Return a recipe by what a user calls it.
+
+    Args:
+        recipe: The name of a preset, or the path of a YAML or JSON file; a recipe is returned as
+            it is. A path has a slash or an extension, so no preset hides a file.
+
+    Raises:
+        RecipeError: If there is no such preset or file, or it is not a recipe.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    path = Path(recipe)
+    if path.name == recipe and not path.suffix:
+        return Recipe.preset(recipe)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {recipe}: {error}") from error
+    return Recipe.from_text(text, origin=recipe)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -1,0 +1,114 @@
+"""What a notebook or a script calls: plan, run and read, by paths and ``s3://`` URIs.
+
+These functions put the parts together as the command line and the flows do. They read the
+environment and the clock; nothing below does.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from kaleidoscope import lineage, pipeline
+from kaleidoscope.manifest import ShardStats
+from kaleidoscope.pipeline import StartOptions
+from kaleidoscope.planning import Plan
+from kaleidoscope.recipe import Recipe, load_recipe
+from kaleidoscope.runs import Report, Run
+from kaleidoscope.settings import Settings, available_cpus
+from kaleidoscope.stores import open_store
+
+
+def plan(source: str, destination: str | None = None, recipe: Recipe | str = "classic") -> Plan:
+    """Return what a run would make and cost; nothing is written.
+
+    Args:
+        source: A folder or ``s3://bucket/prefix`` with images.
+        destination: Where outputs would go. What is done there is not done again.
+        recipe: A recipe, the name of a preset, or the path of a YAML or JSON file.
+
+    Raises:
+        KaleidoscopeError: If the recipe is wrong, there is no image, the destination holds another
+            recipe's images, or a store cannot be read.
+    """
+    settings = Settings.from_environment()
+    return pipeline.make_plan(
+        open_store(source, settings=settings),
+        None if destination is None else open_store(destination, settings=settings),
+        load_recipe(recipe),
+        options=StartOptions(),
+    )
+
+
+def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
+    source: str,
+    destination: str,
+    recipe: Recipe | str = "classic",
+    *,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    on_start: Callable[[Run], None] | None = None,
+    on_progress: Callable[[ShardStats], None] | None = None,
+) -> Report:
+    """Make every output that is missing, in this process, and commit the run.
+
+    A run that was interrupted is resumed. What was written stays written, whatever happens.
+
+    Args:
+        source: A folder or ``s3://bucket/prefix`` with images.
+        destination: A folder or ``s3://bucket/prefix`` for the outputs and their manifest.
+        recipe: A recipe, the name of a preset, or the path of a YAML or JSON file.
+        workers: Threads that transform and encode; None takes all CPUs that this process may use.
+        retry_failed: Do the sources that failed in earlier runs again.
+        on_start: Called once with the plan that is about to be done.
+        on_progress: Called after each source with what it came to; shards that an interrupted run
+            had done come first, whole.
+
+    Returns:
+        What the run did. If nothing was missing, what the run before did.
+
+    Raises:
+        KaleidoscopeError: If the recipe is wrong, there is no image, the destination holds another
+            recipe's images, or a store keeps failing. Calling again goes on where it stopped.
+    """
+    settings = Settings.from_environment()
+    sources = open_store(source, settings=settings)
+    outputs = open_store(destination, settings=settings)
+    started = pipeline.start_run(
+        sources,
+        outputs,
+        load_recipe(recipe),
+        now=datetime.now(UTC),
+        options=StartOptions(retry_failed=retry_failed),
+    )
+    if on_start is not None:
+        on_start(started)
+    pending = pipeline.pending_shards(outputs, started)
+    for index in range(started.plan.num_shards):
+        stats = pipeline.run_shard(
+            sources,
+            outputs,
+            started,
+            index,
+            workers=workers or available_cpus(),
+            now=datetime.now(UTC),
+            on_progress=on_progress,
+        )
+        if index not in pending and on_progress is not None:
+            on_progress(stats)
+    return pipeline.commit_run(outputs, started, now=datetime.now(UTC))
+
+
+def read_manifest(destination: str, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return one row for each output of the committed runs, and one for each failed source.
+
+    Args:
+        destination: The folder or ``s3://bucket/prefix`` that runs wrote to.
+        columns: Which columns to read; None reads all, a few are much faster.
+
+    Raises:
+        KaleidoscopeError: If nothing is committed there, there is no such column, or the store
+            cannot be read.
+    """
+    store = open_store(destination, settings=Settings.from_environment())
+    return lineage.read_manifest(store, columns=columns)
