@@ -106,6 +106,12 @@ def test_draws_follow_from_the_seed_the_source_and_the_node(seed: int, sha: str,
     assert drawn(seed, sha, node) != drawn(0, SHA, "c")
 
 
+def test_no_two_nodes_draw_the_same() -> None:
+    tree = Tree(make_recipe(transforms=[{"name": "Rotate", "copies": 3}] * 3))
+    drawn = {tree.sample(node, SHA).operation for node in tree.nodes(SHA)[1:]}
+    assert len(drawn) == tree.num_outputs - 1 == 63
+
+
 def test_the_version_of_a_transform_is_part_of_its_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     before = Tree(make_recipe()).sample(Tree(make_recipe()).nodes(SHA)[1], SHA)
     monkeypatch.setattr(TRANSFORMS["Rotate"], "version", 2)
