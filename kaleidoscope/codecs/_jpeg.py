@@ -7,6 +7,7 @@ walked to the end-of-image marker. Markers are those of ITU-T T.81, table B.1.
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from kaleidoscope.codecs._header import ImageHeader, Mode
 from kaleidoscope.codecs._ifd import orientation_of
@@ -19,9 +20,18 @@ _START, _END, _SCAN, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 _APP1, _APP14 = 0xE1, 0xEE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _READ_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+_PROGRESSIVE_FRAMES = frozenset({0xC2, 0xCA})
 _EXIF = b"Exif\0\0"
+_END_BYTES = b"\xff\xd9"
 _MODES: dict[int, Mode] = {1: "L", 3: "RGB", 4: "CMYK"}
 _ADOBE_YCCK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    size: tuple[int, int]
+    components: int
+    is_progressive: bool
 
 
 def read_jpeg(data: bytes) -> ImageHeader:
@@ -46,11 +56,12 @@ def read_jpeg(data: bytes) -> ImageHeader:
             is_ycck = data[end - 1] == _ADOBE_YCCK
         elif marker == _SCAN:
             has_scan = True
+            if frame and _is_only_scan(frame, data[start]) and data.endswith(_END_BYTES):
+                break
     if frame is None or not has_scan:
         raise CorruptImageError("the JPEG has no picture between its start and its end marker")
-    size, mode = frame
-    mode = "YCCK" if mode == "CMYK" and is_ycck else mode
-    return ImageHeader.from_stored("jpeg", size, mode=mode, orientation=orientation or 1)
+    mode = "YCCK" if frame.components == 4 and is_ycck else _MODES[frame.components]  # noqa: PLR2004
+    return ImageHeader.from_stored("jpeg", frame.size, mode=mode, orientation=orientation or 1)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -70,7 +81,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     raise TruncatedImageError(f"the JPEG has no end-of-image marker in its {len(data)} bytes")
 
 
-def _read_frame(marker: int, segment: bytes) -> tuple[tuple[int, int], Mode]:
+def _read_frame(marker: int, segment: bytes) -> _Frame:
     bits, height, width, components = struct.unpack_from(">BHHB", segment)
     if marker not in _READ_FRAMES:
         raise UnsupportedDepthError(f"JPEG frames of type 0x{marker:X} are lossless or in layers")
@@ -78,4 +89,13 @@ def _read_frame(marker: int, segment: bytes) -> tuple[tuple[int, int], Mode]:
         raise UnsupportedDepthError(
             f"the JPEG has {components} components of {bits} bits; 1, 3 or 4 of 8 bits are read"
         )
-    return (width, height), _MODES[components]
+    return _Frame((width, height), components, is_progressive=marker in _PROGRESSIVE_FRAMES)
+
+
+def _is_only_scan(frame: _Frame, scan_components: int) -> bool:
+    """Say whether nothing but entropy-coded data lies between this scan and the end of the image.
+
+    That data has no end marker in it, so an end marker at the end of the file is the image's own.
+    It spares most files the search, which takes half a millisecond for each megabyte.
+    """
+    return not frame.is_progressive and scan_components == frame.components
