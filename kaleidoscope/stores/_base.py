@@ -1,10 +1,13 @@
 """The port through which all data comes and goes: objects under a prefix."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from kaleidoscope.model import ObjectInfo
+
+SkipListener: TypeAlias = Callable[[str, str], None]
+"""Called with a key, printable, and the reason why a listing leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,22 +21,34 @@ class StoredObject:
 class Store(Protocol):
     """Objects below one prefix of a bucket or below one folder.
 
-    Keys are relative to that prefix. Every method may be called from many threads at once, and
+    Keys are relative to that prefix and follow the rule of
+    :func:`kaleidoscope.stores.find_key_defect`, the same in every store, so that whatever one
+    store lists every other can hold. Every method may be called from many threads at once, and
     transport errors are retried inside; what still fails is a StoreError.
 
     Every method raises:
         StoreError: If the store is down or keeps failing; a retry can help.
         AccessError: If it refuses this caller, or has no such bucket.
+        InvalidKeyError: If a key breaks the rule, or is one that this store cannot hold.
     """
 
     @property
     def uri(self) -> str:
         """The prefix in its canonical form, ``s3://bucket/prefix`` or an absolute path."""
 
-    def list_objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list_objects(
+        self, prefix: str = "", *, on_skipped: SkipListener | None = None
+    ) -> Iterator[ObjectInfo]:
         """Yield every object whose key starts with ``prefix``, streamed, in key order.
 
-        Key order is the order of the keys' UTF-8 bytes, as S3 has it.
+        Key order is the order of the keys' UTF-8 bytes, as S3 has it, which is also the order of
+        Python's strings.
+
+        Args:
+            prefix: Any start of a key, not only whole folders.
+            on_skipped: Told of each object that is left out since its key breaks the rule. None
+                logs a warning instead. Folder markers, empty objects whose key ends with ``/``,
+                are left out in silence.
         """
 
     def get(self, key: str) -> StoredObject:
@@ -44,7 +59,7 @@ class Store(Protocol):
         """
 
     def get_range(self, key: str, *, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset`` on.
+        """Return ``length`` bytes from ``offset`` on, both at least 0.
 
         Raises:
             ObjectMissingError: If there is none.
@@ -63,6 +78,8 @@ class Store(Protocol):
 
     def create(self, key: str, data: bytes) -> None:
         """Write the object if there is none; of racing creators exactly one succeeds.
+
+        After a StoreError the object may be there or not, since an answer can get lost.
 
         Raises:
             ObjectExistsError: If there is one.

@@ -1,0 +1,279 @@
+"""A store in a folder of this machine or of a network file system."""
+
+import contextlib
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from kaleidoscope.errors import (
+    AccessError,
+    ObjectExistsError,
+    ObjectMissingError,
+    StoreError,
+)
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.stores._base import SkipListener, StoredObject
+from kaleidoscope.stores._keys import InvalidKeyError, check_key, find_key_defect, log_skipped
+
+TEMPORARY_FOLDER = "_kaleidoscope/tmp"
+"""Where files lie until they are whole: in the store, so that moving them is atomic."""
+
+LEFTOVER_AGE_S = 24 * 3600
+"""A temporary file older than this belongs to a writer that was killed."""
+
+
+class LocalStore:
+    """Objects that are the files below one folder; the port says what the methods promise.
+
+    A key is a file's path relative to the folder. Links to files and to folders are followed.
+    Left out of listings, and told to the listener: names that break the rule for keys or are not
+    valid UTF-8, broken links, links to a folder that they lie in, and what is not a file.
+
+    The folder is made by the first write. A write is whole or not there, whenever this process
+    dies. It is not flushed to the disk, which would cost milliseconds for each image, so a power
+    cut can lose the last seconds; the hashes in the manifest tell.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        """Open the store at ``root``, which need not exist; nothing is read or written yet."""
+        # Path.resolve() would follow links, and the URI would not be what the user wrote.
+        self._root = Path(os.path.abspath(root))  # noqa: PTH100
+        self._temporary_folder = self._root / TEMPORARY_FOLDER
+        self._has_swept = False
+
+    @property
+    def uri(self) -> str:
+        """The folder's absolute path."""
+        return str(self._root)
+
+    def list_objects(
+        self, prefix: str = "", *, on_skipped: SkipListener | None = None
+    ) -> Iterator[ObjectInfo]:
+        """Yield the files whose key starts with ``prefix``, in key order.
+
+        The names of one folder, and of those above it, are in memory at a time.
+
+        Raises:
+            ObjectMissingError: If ``prefix`` is empty and there is no such folder, which is most
+                likely a typing error. With a prefix there is just nothing to list.
+        """
+        if not prefix and not self._root.is_dir():
+            raise ObjectMissingError(f"there is no folder {self.uri}; check its spelling")
+        folder, slash, _ = prefix.rpartition("/")
+        if folder:
+            check_key(folder, uri=self.uri)
+        return self._walk(folder + slash, prefix, (), on_skipped or log_skipped(self.uri))
+
+    def get(self, key: str) -> StoredObject:
+        """Return the whole file."""
+        with self._translated(key), self._opened(key) as file:
+            data = file.read()
+            status = os.fstat(file.fileno())
+        return StoredObject(_make_info(key, status, size=len(data)), data)
+
+    def get_range(self, key: str, *, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes of the file from ``offset`` on."""
+        with self._translated(key), self._opened(key) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(offset)
+            data = file.read(length)
+        if offset > size or len(data) < length:
+            raise StoreError(
+                f"{self.uri}: {key} has {size} bytes, wanted {length} from {offset} on; "
+                "it was cut short or replaced"
+            )
+        return data
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return the file's size and etag."""
+        path = self._locate(key)
+        with self._translated(key):
+            status = _stat_file(path)
+        return _make_info(key, status, size=status.st_size)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write the file elsewhere and move it to its place."""
+        path = self._locate(key)
+        with self._translated(key), self._written(data) as temporary:
+            try:
+                temporary.replace(path)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.replace(path)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write the file elsewhere and link it to its place, which fails if that is taken."""
+        path = self._locate(key)
+        with self._translated(key), self._written(data) as temporary:
+            try:
+                path.hardlink_to(temporary)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.hardlink_to(temporary)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove files; empty folders stay, since another writer may be about to use them."""
+        for key in keys:
+            path = self._locate(key)
+            with self._translated(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
+
+    def _locate(self, key: str) -> Path:
+        check_key(key, uri=self.uri)
+        if key.startswith(f"{TEMPORARY_FOLDER}/"):
+            raise InvalidKeyError(f"{self.uri}: {TEMPORARY_FOLDER}/ is the store's own: {key!r}")
+        return self._root / key
+
+    @contextlib.contextmanager
+    def _opened(self, key: str) -> Iterator[BinaryIO]:
+        path = self._locate(key)
+        # First, since opening a named pipe would wait for its writer.
+        _stat_file(path)
+        with path.open("rb") as file:
+            yield file
+
+    @contextlib.contextmanager
+    def _written(self, data: bytes) -> Iterator[Path]:
+        """Give a file that holds ``data``, and see that it is gone from there at the end."""
+        temporary = self._temporary_folder / uuid.uuid4().hex
+        try:
+            try:
+                temporary.write_bytes(data)
+            except FileNotFoundError:
+                self._temporary_folder.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(data)
+            if not self._has_swept:
+                self._has_swept = True
+                self._remove_leftovers(temporary.stat().st_mtime)
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _remove_leftovers(self, now: float) -> None:
+        """Remove what killed writers left.
+
+        Args:
+            now: Seconds, by the file system's own clock, which need not be this machine's.
+        """
+        with os.scandir(self._temporary_folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if now - entry.stat().st_mtime > LEFTOVER_AGE_S:
+                        Path(entry.path).unlink()
+
+    def _walk(
+        self,
+        folder: str,
+        prefix: str,
+        above: tuple[tuple[int, int], ...],
+        on_skipped: SkipListener,
+    ) -> Iterator[ObjectInfo]:
+        """Yield the files below ``folder``, which is empty or ends with ``/``."""
+        with self._translated(folder):
+            try:
+                status = (self._root / folder).stat()
+                names = _list_names(self._root / folder)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            on_skipped(_printable(folder), "it is a link to a folder that it lies in")
+            return
+        for name in names:
+            key = folder + name
+            if not name.endswith("/"):
+                if key.startswith(prefix):
+                    yield from self._list_file(key, on_skipped)
+            elif key != f"{TEMPORARY_FOLDER}/" and (
+                key.startswith(prefix) or prefix.startswith(key)
+            ):
+                yield from self._walk(key, prefix, (*above, identity), on_skipped)
+
+    def _list_file(self, key: str, on_skipped: SkipListener) -> Iterator[ObjectInfo]:
+        defect = find_key_defect(key)
+        if defect is None:
+            try:
+                status = (self._root / key).stat()
+            except FileNotFoundError:
+                # Also a file that was removed after its name was read.
+                defect = "it is a link to nothing"
+            except OSError as error:
+                defect = f"it cannot be looked at: {error.strerror}"
+            else:
+                if stat.S_ISREG(status.st_mode):
+                    yield _make_info(key, status, size=status.st_size)
+                    return
+                defect = "it is not a file"
+        on_skipped(_printable(key), defect)
+
+    @contextlib.contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        """Turn errors of the operating system into ours."""
+        try:
+            yield
+        except FileExistsError as error:
+            if Path(self._root / key).is_file():
+                raise ObjectExistsError(f"{self.uri}: there is a {key} already") from error
+            raise _in_the_way(self.uri, key) from error
+        except FileNotFoundError as error:
+            raise ObjectMissingError(f"{self.uri}: there is no {key}") from error
+        except (NotADirectoryError, IsADirectoryError) as error:
+            raise _in_the_way(self.uri, key) from error
+        except PermissionError as error:
+            raise AccessError(
+                f"{self.uri}: {error.strerror} for {key}; check who owns the folder"
+            ) from error
+        except OSError as error:
+            kind = InvalidKeyError if error.errno == errno.ENAMETOOLONG else StoreError
+            raise kind(f"{self.uri}: {error.strerror} for {key}") from error
+
+
+def _stat_file(path: Path) -> os.stat_result:
+    """Look at a file; a folder, a pipe or a name below a file is as good as nothing."""
+    try:
+        status = path.stat()
+    except NotADirectoryError as error:
+        raise FileNotFoundError from error
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError
+    return status
+
+
+def _list_names(folder: Path) -> list[str]:
+    """Return the names in a folder, those of folders with a ``/`` at the end, in key order.
+
+    With the ``/`` the order of the names is that of the keys: ``a-b`` before ``a/`` before
+    ``a0``. Bytes that are not UTF-8 come as lone surrogates, as Python has them.
+    """
+    with os.scandir(folder) as entries:
+        return sorted(f"{entry.name}/" if _is_folder(entry) else entry.name for entry in entries)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself, for one.
+        return False
+
+
+def _make_info(key: str, status: os.stat_result, *, size: int) -> ObjectInfo:
+    """Return what a file's status says.
+
+    The clock of a file system may tick only every few milliseconds, so that two writes can have
+    one time; the inode tells them apart, since every write of ours makes a new file.
+    """
+    return ObjectInfo(key, size, f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}")
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _in_the_way(uri: str, key: str) -> InvalidKeyError:
+    return InvalidKeyError(
+        f"{uri} cannot hold the key {key!r}: a file or folder of the same name is in the way"
+    )

@@ -1,0 +1,201 @@
+"""A store in a bucket of S3 or of a server that speaks its protocol."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import obstore
+
+from kaleidoscope.errors import StoreError
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.settings import Settings
+from kaleidoscope.stores._base import SkipListener, StoredObject
+from kaleidoscope.stores._keys import check_key, find_key_defect, log_skipped
+from kaleidoscope.stores._ordering import in_key_order
+from kaleidoscope.stores._s3_connection import S3Connection, S3Credentials
+from kaleidoscope.stores._s3_errors import translated
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta, PutMode
+
+MULTIPART_SIZE = 16 * 1024 * 1024
+"""Objects of more bytes go up in parts of this size."""
+
+_CONTENT_TYPES = {
+    ".bmp": "image/bmp",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+    ".png": "image/png",
+    ".tar": "application/x-tar",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".webp": "image/webp",
+}
+"""For browsers; own table, since that of the standard library depends on the machine."""
+
+
+class S3Store:
+    """Objects below a prefix of a bucket; the port says what the methods promise.
+
+    Left out of listings, and told to the listener: keys that break the rule for keys.
+
+    From AWS, listings come page by page. Other servers may list in an order of their own
+    (SeaweedFS has ``a/x`` before ``a-b``), so theirs are sorted first, outside of memory.
+
+    A server that is down is a StoreError after ``s3_retry_timeout_s``, one that takes requests
+    and never answers after at most ``s3_read_timeout_s`` more.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        settings: Settings | None = None,
+        credentials: S3Credentials | None = None,
+    ) -> None:
+        """Open the store; no request is sent yet, but credentials are looked for.
+
+        Args:
+            bucket: Its name.
+            prefix: Folders in it, joined by ``/``; empty for the whole bucket.
+            settings: Endpoint, timeouts, retries. None is AWS with the defaults.
+            credentials: None finds them along the AWS chain.
+
+        Raises:
+            SettingsError: If there are no credentials.
+            InvalidKeyError: If the prefix breaks the rule for keys.
+        """
+        self._bucket = bucket
+        self._folder = f"{prefix}/" if prefix else ""
+        if prefix:
+            check_key(prefix, uri=f"s3://{bucket}")
+        self._connection = S3Connection.from_settings(
+            bucket,
+            Settings.model_construct() if settings is None else settings,
+            S3Credentials() if credentials is None else credentials,
+        )
+        self._client = self._connection.make_data_client()
+        self._list_client_lock = threading.Lock()
+        self._list_client: Any = None
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/prefix``, without a slash at the end."""
+        return f"s3://{self._bucket}/{self._folder}".rstrip("/")
+
+    def list_objects(
+        self, prefix: str = "", *, on_skipped: SkipListener | None = None
+    ) -> Iterator[ObjectInfo]:
+        """Yield the objects whose key starts with ``prefix``, in key order."""
+        objects = self._list_pages(prefix, on_skipped or log_skipped(self.uri))
+        return objects if self._connection.endpoint_url is None else in_key_order(objects)
+
+    def get(self, key: str) -> StoredObject:
+        """Return the whole object, in one request."""
+        path = self._locate(key)
+        with translated(self.uri, f"get {key}"):
+            result = obstore.get(self._client, path)
+            data = result.bytes().to_bytes()
+        return StoredObject(_make_info(key, result.meta), data)
+
+    def get_range(self, key: str, *, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes of the object from ``offset`` on, in one request."""
+        path = self._locate(key)
+        if length == 0:  # HTTP has no such range.
+            size = self.head(key).size
+            data = b""
+        else:
+            with translated(self.uri, f"get {length} bytes from {offset} on of {key}"):
+                data = obstore.get_range(self._client, path, start=offset, length=length).to_bytes()
+            size = offset + len(data)
+        if offset > size or len(data) < length:
+            raise StoreError(
+                f"{self.uri}: {key} has {size} bytes, wanted {length} from {offset} on; "
+                "it was cut short or replaced"
+            )
+        return data
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return what S3 knows of the object."""
+        path = self._locate(key)
+        with translated(self.uri, f"look at {key}"):
+            try:
+                meta = obstore.head(self._client, path)
+            except FileNotFoundError:
+                # The answer to HEAD has no body that says whether the bucket or the key is
+                # missing; that to GET has.
+                meta = obstore.get(self._client, path).meta
+        return _make_info(key, meta)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write the whole object."""
+        self._write(key, data, "overwrite")
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write the object by a conditional request (``If-None-Match: *``)."""
+        self._write(key, data, "create")
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects, 1,000 with each request."""
+        paths = [self._locate(key) for key in keys]
+        if paths:
+            with translated(self.uri, f"delete {len(paths)} objects"):
+                obstore.delete(self._client, paths)
+
+    def _locate(self, key: str) -> str:
+        path = self._folder + key
+        check_key(key, uri=self.uri)
+        check_key(path, uri=self.uri)
+        return path
+
+    def _write(self, key: str, data: bytes, mode: "PutMode") -> None:
+        path = self._locate(key)
+        content_type = _CONTENT_TYPES.get(PurePosixPath(key).suffix.lower())
+        with translated(self.uri, f"write {key}"):
+            obstore.put(
+                self._client,
+                path,
+                data,
+                attributes=None if content_type is None else {"Content-Type": content_type},
+                mode=mode,
+                chunk_size=MULTIPART_SIZE,
+            )
+
+    def _list_pages(self, prefix: str, on_skipped: SkipListener) -> Iterator[ObjectInfo]:
+        pages = self._open_list_client().get_paginator("list_objects_v2")
+        requests = iter(pages.paginate(Bucket=self._bucket, Prefix=self._folder + prefix))
+        while True:
+            with translated(self.uri, f"list {prefix or 'all objects'}"):
+                page = next(requests, None)
+            if page is None:
+                return
+            for entry in page.get("Contents", ()):
+                yield from self._list_entry(entry, on_skipped)
+
+    def _list_entry(self, entry: dict[str, Any], on_skipped: SkipListener) -> Iterator[ObjectInfo]:
+        path: str = entry["Key"]
+        if path.endswith("/") and entry["Size"] == 0:
+            return
+        key = path.removeprefix(self._folder)
+        defect = find_key_defect(key) or find_key_defect(path)
+        if defect is None:
+            yield ObjectInfo(key, entry["Size"], entry["ETag"].strip('"'))
+        else:
+            on_skipped(key, defect)
+
+    def _open_list_client(self) -> Any:
+        # Making a client changes the session, which is not for two threads at once.
+        with self._list_client_lock:
+            if self._list_client is None:
+                self._list_client = self._connection.make_list_client()
+        return self._list_client
+
+
+def _make_info(key: str, meta: "ObjectMeta") -> ObjectInfo:
+    # Weak etags and quotes are HTTP's; listings and headers differ in them.
+    etag = (meta["e_tag"] or "").removeprefix("W/").strip('"')
+    return ObjectInfo(key, meta["size"], etag, meta["version"])
