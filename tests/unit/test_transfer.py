@@ -1,0 +1,160 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kaleidoscope.errors import StoreError
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.settings import Settings
+from kaleidoscope.stores import LocalStore, S3Credentials, SkipListener, StoredObject, open_store
+from kaleidoscope.transfer import TransferReport, copy_objects
+
+
+def fill(root: Path, files: dict[str, bytes]) -> LocalStore:
+    store = LocalStore(root)
+    root.mkdir()
+    for key, data in files.items():
+        store.put(key, data)
+    return store
+
+
+def contents(store: LocalStore) -> dict[str, bytes]:
+    return {info.key: store.get(info.key).data for info in store.list_objects()}
+
+
+FILES = {f"{number % 3}/{number:03d}.jpg": b"x" * number for number in range(50)}
+
+
+def test_everything_is_copied_and_counted(tmp_path: Path) -> None:
+    source, destination = fill(tmp_path / "a", FILES), LocalStore(tmp_path / "b")
+    report = copy_objects(source, destination, workers=4)
+    assert contents(destination) == FILES
+    assert report == TransferReport(num_copied=50, size_copied=sum(map(len, FILES.values())))
+
+
+def test_a_second_transfer_copies_only_what_is_new_or_of_another_size(tmp_path: Path) -> None:
+    source, destination = fill(tmp_path / "a", FILES), LocalStore(tmp_path / "b")
+    copy_objects(source, destination)
+    destination.put("1/100-not-in-source.jpg", b"")
+    destination.put("2/002.jpg", b"other size")
+    source.put("new.jpg", b"n")
+    report = copy_objects(source, destination)
+    assert (report.num_copied, report.num_unchanged) == (2, 49)
+    assert contents(destination) == {
+        **FILES,
+        "new.jpg": b"n",
+        "1/100-not-in-source.jpg": b"",
+    }
+
+
+def test_overwriting_copies_all(tmp_path: Path) -> None:
+    source, destination = fill(tmp_path / "a", FILES), fill(tmp_path / "b", {"0/003.jpg": b"yyy"})
+    assert copy_objects(source, destination).num_unchanged == 1
+    assert copy_objects(source, destination, overwrite=True).num_copied == 50
+    assert contents(destination) == FILES
+
+
+def test_what_breaks_the_rule_for_keys_is_counted(tmp_path: Path) -> None:
+    source = fill(tmp_path / "a", {"a.jpg": b"x"})
+    (tmp_path / "a/new\nline.jpg").write_bytes(b"x")
+    report = copy_objects(source, LocalStore(tmp_path / "b"))
+    assert report == TransferReport(num_copied=1, num_skipped=1, size_copied=1)
+
+
+def test_progress_is_told_in_this_thread_and_only_grows(tmp_path: Path) -> None:
+    reports: list[TransferReport] = []
+    threads = set()
+
+    def note(report: TransferReport) -> None:
+        reports.append(report)
+        threads.add(threading.current_thread())
+
+    source = fill(tmp_path / "a", FILES)
+    result = copy_objects(source, LocalStore(tmp_path / "b"), workers=3, on_progress=note)
+    assert [report.num_copied for report in reports] == list(range(1, 51))
+    assert reports[-1] == result
+    assert threads == {threading.current_thread()}
+
+
+class Narrow(LocalStore):
+    """A destination that takes nothing until it is let, and counts what was read for it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.open = threading.Event()
+        self.blocked = threading.Semaphore(0)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.blocked.release()
+        if not self.open.wait(30):
+            raise TimeoutError
+        super().put(key, data)
+
+
+class Counting(LocalStore):
+    num_read = 0
+
+    def get(self, key: str) -> StoredObject:
+        self.num_read += 1
+        return super().get(key)
+
+
+def test_a_slow_destination_does_not_fill_the_memory(tmp_path: Path) -> None:
+    fill(tmp_path / "a", FILES)
+    source, destination = Counting(tmp_path / "a"), Narrow(tmp_path / "b")
+    thread = threading.Thread(
+        target=copy_objects, args=(source, destination), kwargs={"workers": 2}
+    )
+    thread.start()
+    for _ in range(2):
+        assert destination.blocked.acquire(timeout=30)
+    assert source.num_read == 2
+    destination.open.set()
+    thread.join(30)
+    assert contents(destination) == FILES
+
+
+class Failing(LocalStore):
+    """A destination that is full after ten objects."""
+
+    num_put = 0
+
+    def put(self, key: str, data: bytes) -> None:
+        self.num_put += 1
+        if self.num_put > 10:
+            raise StoreError(f"{self.uri}: no space left for {key}")
+        super().put(key, data)
+
+
+def test_the_first_error_ends_the_transfer_and_what_was_copied_stays(tmp_path: Path) -> None:
+    source, destination = fill(tmp_path / "a", FILES), Failing(tmp_path / "b")
+    with pytest.raises(StoreError, match="no space left"):
+        copy_objects(source, destination, workers=1)
+    assert len(contents(destination)) == 10
+    assert destination.num_put < len(FILES)
+    assert copy_objects(source, LocalStore(tmp_path / "b")).num_copied == 40
+
+
+class Unlisted(LocalStore):
+    def list_objects(
+        self, prefix: str = "", *, on_skipped: SkipListener | None = None
+    ) -> Iterator[ObjectInfo]:
+        raise StoreError(f"the server is down: {prefix} {on_skipped}")
+
+
+def test_a_destination_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
+    source = fill(tmp_path / "a", FILES)
+    with pytest.raises(StoreError, match="server is down"):
+        copy_objects(source, Unlisted(tmp_path / "b"))
+
+
+def test_an_upload_and_a_download_give_the_same_files(
+    tmp_path: Path, s3_uri: str, s3_settings: Settings, s3_credentials: S3Credentials
+) -> None:
+    source, back = fill(tmp_path / "a", FILES), LocalStore(tmp_path / "b")
+    remote = open_store(s3_uri, settings=s3_settings, credentials=s3_credentials)
+    assert copy_objects(source, remote).num_copied == 50
+    assert copy_objects(source, remote).num_unchanged == 50
+    assert copy_objects(remote, back).num_copied == 50
+    assert contents(back) == FILES
