@@ -132,8 +132,8 @@ class Normalization:
     def apply(self, image: BgrImage, *, source_width: int, source_height: int) -> BgrImage:
         """Return the root of the source's tree.
 
-        The geometry follows from the size of the source, so that a reduced decode moves nothing
-        by more than half a decoded pixel.
+        The geometry follows from the size of the source, so that a reduced decode moves it
+        by no more than rounding to decoded pixels does.
 
         Args:
             image: ``(H, W, 3)`` uint8, BGR: the source, decoded in full or reduced. It is left
@@ -144,6 +144,7 @@ class Normalization:
         size = self.output_size(source_width, source_height)
         if self.mode == "none":
             return image
+        image = _without_padding(image, source_width, source_height)
         if self.mode == "square_crop":
             image = _crop_square(image, source_width, source_height, self.offset)
         return _resize(image, size)
@@ -161,11 +162,24 @@ def square_left_top(width: int, height: int, offset: float) -> tuple[int, int]:
     return round(offset * (width - side)), round(offset * (height - side))
 
 
+def _without_padding(image: BgrImage, source_width: int, source_height: int) -> BgrImage:
+    """Drop a last row or column that is less than half filled by the source.
+
+    A reduced decode rounds its sides up, so its last pixels may stand for little of the source;
+    resized with the rest they would stretch it by up to a decoded pixel.
+    """
+    height, width = image.shape[:2]
+    reduction = round(max(source_width, source_height) / max(width, height))
+    return image[
+        : max(1, round(source_height / reduction)), : max(1, round(source_width / reduction))
+    ]
+
+
 def _crop_square(image: BgrImage, source_width: int, source_height: int, offset: float) -> BgrImage:
     height, width = image.shape[:2]
     side = min(width, height)
     left, top = square_left_top(source_width, source_height, offset)
-    # Reduced sides are rounded up, so the last position may lie one pixel too far.
+    # Rounding may put the last position one pixel too far.
     left = min(round(left * width / source_width), width - side)
     top = min(round(top * height / source_height), height - side)
     return image[top : top + side, left : left + side]

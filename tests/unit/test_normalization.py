@@ -100,7 +100,7 @@ def test_unresized_crop_is_a_cut_of_the_source(width: int, height: int, offset: 
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000), offsets, st.sampled_from([2, 4, 8]))
-def test_reduced_decode_moves_the_crop_by_less_than_a_decoded_pixel(
+def test_reduced_decode_moves_the_crop_by_little_more_than_a_decoded_pixel(
     width: int, height: int, offset: float, reduction: int
 ) -> None:
     # One row is enough to see where the crop lies; its values are the columns, in two bytes.
@@ -112,9 +112,17 @@ def test_reduced_decode_moves_the_crop_by_less_than_a_decoded_pixel(
     root = Normalization("square_crop", short, offset).apply(
         image, source_width=source[0], source_height=source[1]
     )
-    left = int(root[0, 0, 0]) + 256 * int(root[0, 0, 1])
-    assert abs(left * reduction - square_left_top(*source, offset)[0]) <= 1.5 * reduction
-    assert root.shape[1] + left <= wide
+    first, last = (int(root[0, x, 0]) + 256 * int(root[0, x, 1]) for x in (0, -1))
+    left, side = square_left_top(*source, offset)[0], source[1]
+    assert abs(first * reduction - left) <= 1.5 * reduction
+    assert abs((last + 1) * reduction - (left + side)) <= 1.5 * reduction
+
+
+def test_pixels_that_stand_for_nothing_of_the_source_are_dropped() -> None:
+    # 1601 / 8 is 200.1, so the last of 201 columns stands for a single column of the source.
+    image = columns(201, 125)
+    root = Normalization("fit", 200).apply(image, source_width=1601, source_height=1000)
+    assert np.array_equal(root, image[:, :200])
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("square_crop", 4), ("fit", 8)])
