@@ -8,10 +8,10 @@ from kaleidoscope.model import BgrImage
 from kaleidoscope.transforms.brightness import Brightness, BrightnessShifted, shift_brightness
 
 
-@given(offset=st.integers(-255, 255), height=st.integers(1, 6))
-def test_every_channel_is_shifted_and_saturates(offset: int, height: int) -> None:
-    # OpenCV has taken scalars for arrays where an image was 4 pixels high.
-    image = np.random.default_rng(1).integers(0, 256, (height, 300, 3), dtype=np.uint8)
+@given(offset=st.integers(-255, 255), height=st.integers(1, 6), width=st.sampled_from([1, 2, 300]))
+def test_every_channel_is_shifted_and_saturates(offset: int, height: int, width: int) -> None:
+    # OpenCV takes a scalar for an array where a channel has 4 rows and 1 column.
+    image = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
     expected = np.clip(image.astype(int) + offset, 0, 255)
     np.testing.assert_array_equal(shift_brightness(image, offset=offset), expected)
 

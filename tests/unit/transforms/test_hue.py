@@ -26,7 +26,8 @@ def test_a_shift_of_zero_is_the_identity(noise: BgrImage) -> None:
 def test_it_is_the_hsv_hue_that_is_shifted(
     b: int, g: int, r: int, shift_deg: float, height: int
 ) -> None:
-    image = np.full((height, 7, 3), (b, g, r), dtype=np.uint8)
+    # One pixel wide, since OpenCV takes scalars for arrays of 4 rows and 1 column.
+    image = np.full((height, 1, 3), (b, g, r), dtype=np.uint8)
     hue, saturation, value = colorsys.rgb_to_hsv(r / 255, g / 255, b / 255)
     expected = colorsys.hsv_to_rgb((hue + shift_deg / 360) % 1, saturation, value)
     result = shift_hue(image, shift_deg=shift_deg)

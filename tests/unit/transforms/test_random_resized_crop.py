@@ -37,6 +37,21 @@ def test_a_quarter_of_the_area_shows_everything_twice_as_large() -> None:
     assert (crop[21:] == 0).all()
 
 
+def stripes_seen(ratio: float) -> tuple[int, int]:
+    """Return how many columns and rows a sixteenth of a chequered image shows."""
+    image = np.zeros((40, 40, 3), dtype=np.uint8)
+    image[::2, ::2] = image[1::2, 1::2] = 255
+    crop = crop_and_resize(image, area=1 / 16, ratio=ratio, left=0, top=0)[..., 0] > 127
+    changes = (np.count_nonzero(np.diff(line)) for line in (crop[0], crop[:, 0]))
+    columns, rows = (1 + count for count in changes)
+    return columns, rows
+
+
+@pytest.mark.parametrize(("ratio", "shown"), [(1, (10, 10)), (4, (20, 5)), (0.25, (5, 20))])
+def test_the_ratio_is_width_over_height(ratio: float, shown: tuple[int, int]) -> None:
+    assert stripes_seen(ratio) == shown
+
+
 @given(side=st.integers(1, 10_000), wanted=st.floats(0, 1e6))
 def test_a_crop_has_a_pixel_and_fits_the_frame(side: int, wanted: float) -> None:
     assert 1 <= crop_side(side, wanted) <= side
