@@ -36,7 +36,7 @@ def shift_hue(image: BgrImage, *, shift_deg: float) -> BgrImage:
     hsv = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_BGR2HSV)
     hue, saturation, value = cv2.split(hsv)
     # OpenCV takes hues beyond 360 degrees for what is left of them after whole turns. NumPy adds,
-    # since OpenCV takes a scalar for an array where an image has 4 rows and 1 column.
+    # since cv2.add takes a scalar for an array where an image has 4 rows and 1 column.
     shifted = cv2.merge([hue + np.float32(shift_deg), saturation, value])
     return as_image(cv2.convertScaleAbs(cv2.cvtColor(shifted, cv2.COLOR_HSV2BGR)))
 

@@ -40,8 +40,7 @@ def adjust_saturation(image: BgrImage, *, gain: float) -> BgrImage:
     if gain <= 1:
         return as_image(cv2.merge([cv2.addWeighted(c, gain, value, 1 - gain, 0) for c in channels]))
     chroma = cv2.subtract(value, cv2.min(cv2.min(blue, green), red))
-    # A grey pixel has no chroma and nothing to scale; 1 spares the division by zero. The limits
-    # are NumPy's, since OpenCV takes a scalar for an array where an image has 4 rows, 1 column.
+    # A grey pixel has no chroma and nothing to scale; 1 spares the division by zero.
     full = cv2.divide(value, np.maximum(chroma, 1), dtype=cv2.CV_32F)
     gains = np.minimum(full, np.float32(gain))
     below = [cv2.multiply(cv2.subtract(value, c), gains, dtype=cv2.CV_8U) for c in channels]

@@ -20,7 +20,6 @@ def test_a_gain_of_one_is_the_identity(noise: BgrImage) -> None:
 def test_it_is_the_hsv_saturation_that_is_scaled(
     b: int, g: int, r: int, gain: float, height: int
 ) -> None:
-    # One pixel wide, since OpenCV takes scalars for arrays of 4 rows and 1 column.
     image = np.full((height, 1, 3), (b, g, r), dtype=np.uint8)
     hue, saturation, value = colorsys.rgb_to_hsv(r / 255, g / 255, b / 255)
     expected = colorsys.hsv_to_rgb(hue, min(saturation * gain, 1), value)
