@@ -97,7 +97,7 @@ class Affine(Transform):
     """Scale, shift, turn and shear; the border is filled by reflection."""
 
     operation = AffineWarped
-    cost_ns_per_pixel = 3.4
+    cost_ns_per_pixel = 5.0
     geometric = True
 
     scale: Annotated[Interval, Bounds(0.1, 10)] = Field(

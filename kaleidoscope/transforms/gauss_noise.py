@@ -75,7 +75,7 @@ class GaussNoise(Transform):
     """Add Gaussian noise to every channel of every pixel."""
 
     operation = GaussNoised
-    cost_ns_per_pixel = 3.2
+    cost_ns_per_pixel = 2.7
 
     std_range: Annotated[Interval, Bounds(0, 1)] = Field(
         default=(0.01, 0.1),

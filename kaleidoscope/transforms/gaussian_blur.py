@@ -55,7 +55,7 @@ class GaussianBlur(Transform):
     """Blur evenly."""
 
     operation = GaussianBlurred
-    cost_ns_per_pixel = 4.0
+    cost_ns_per_pixel = 4.1
 
     sigma_limit: Annotated[Interval, Bounds(0, MAX_SIGMA, "pixels")] = Field(
         default=(0.5, 3.0), description="Standard deviation of the blur in pixels."

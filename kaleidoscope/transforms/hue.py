@@ -57,7 +57,7 @@ class Hue(Transform):
     """Turn all colours around the colour wheel."""
 
     operation = HueShifted
-    cost_ns_per_pixel = 3.0
+    cost_ns_per_pixel = 3.2
 
     hue_shift_limit: Annotated[Interval, Bounds(-180, 180, "degrees")] = Field(
         default=(-40.0, 40.0),

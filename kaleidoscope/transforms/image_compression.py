@@ -65,7 +65,7 @@ class ImageCompression(Transform):
     """Add the blocks and ringing of a low JPEG quality."""
 
     operation = JpegCompressed
-    cost_ns_per_pixel = 3.8
+    cost_ns_per_pixel = 3.5
 
     quality_range: Annotated[IntInterval, Bounds(1, 100)] = Field(
         default=(30, 80), description="JPEG quality: 1 is the worst, 100 the best."

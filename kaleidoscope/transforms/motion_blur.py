@@ -96,7 +96,7 @@ class MotionBlur(Transform):
     """Blur along a line, as if the camera had moved."""
 
     operation = MotionBlurred
-    cost_ns_per_pixel = 5.0
+    cost_ns_per_pixel = 2.2
 
     blur_limit: Annotated[
         IntInterval, Bounds(1, MAX_LENGTH, "pixels"), AfterValidator(_check_odd)

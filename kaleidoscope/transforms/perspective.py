@@ -94,7 +94,7 @@ class Perspective(Transform):
     """Change the point of view without showing anything beyond the image."""
 
     operation = PerspectiveWarped
-    cost_ns_per_pixel = 3.8
+    cost_ns_per_pixel = 4.6
     geometric = True
 
     scale: Annotated[Interval, Bounds(0, MAX_INSET)] = Field(

@@ -87,7 +87,7 @@ class RandomResizedCrop(Transform):
     """Cut out a part at a random place and enlarge it; the image keeps its size."""
 
     operation = ResizedCrop
-    cost_ns_per_pixel = 1.2
+    cost_ns_per_pixel = 1.3
     geometric = True
 
     scale: Annotated[Interval, Bounds(0.01, 1)] = Field(

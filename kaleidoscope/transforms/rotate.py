@@ -98,7 +98,7 @@ class Rotate(Transform):
     """Rotate about the centre and zoom in until no corner is blank."""
 
     operation = Rotated
-    cost_ns_per_pixel = 3.3
+    cost_ns_per_pixel = 4.4
     geometric = True
 
     limit: Annotated[Interval, Bounds(-180, 180, "degrees")] = Field(

@@ -63,7 +63,7 @@ class Saturation(Transform):
     """Make colours paler or stronger."""
 
     operation = SaturationScaled
-    cost_ns_per_pixel = 1.7
+    cost_ns_per_pixel = 1.9
 
     gain: Annotated[Interval, Bounds(0, 10)] = Field(
         default=(0.0, 3.0),

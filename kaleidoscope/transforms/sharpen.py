@@ -60,7 +60,7 @@ class Sharpen(Transform):
     """Make edges crisper."""
 
     operation = Sharpened
-    cost_ns_per_pixel = 1.6
+    cost_ns_per_pixel = 1.4
 
     alpha: Annotated[Interval, Bounds(0, 1)] = Field(
         default=(0.2, 0.5), description="Share of the sharpened image: 0 keeps, 1 is strongest."

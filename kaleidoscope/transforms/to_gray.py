@@ -31,7 +31,7 @@ class ToGray(Transform):
     """Turn to greyscale; the image keeps its three channels."""
 
     operation = TurnedGray
-    cost_ns_per_pixel = 0.3
+    cost_ns_per_pixel = 0.4
 
     def sample(self, rng: np.random.Generator) -> TurnedGray:  # noqa: ARG002
         """Draw nothing."""
