@@ -32,6 +32,27 @@ class Root:
     """What made it of the source; the first entry of every output's chain."""
 
 
+def normalized(data: bytes, header: ImageHeader, normalization: Normalization) -> BgrImage:
+    """Decode a source and bring it to the size at which its tree begins.
+
+    Args:
+        data: The source's bytes.
+        header: What :func:`~kaleidoscope.codecs.probe` returned for them.
+        normalization: With its offset drawn.
+
+    Returns:
+        ``(H, W, 3)`` uint8, BGR.
+
+    Raises:
+        CodecError: If the picture cannot be read.
+    """
+    # A much larger JPEG is decoded at a fraction of its size: cheaper, and nearer to an average
+    # over the area than a full decode with linear interpolation.
+    short_side = normalization.min_short_side(header.width, header.height)
+    decoded = decode(data, header, reduction=reduction_for(header, short_side))
+    return normalization.apply(decoded, source_width=header.width, source_height=header.height)
+
+
 @dataclass(frozen=True, slots=True)
 class EncodedOutput:
     """An output of the tree as an image file."""
@@ -67,11 +88,7 @@ class Augmenter:
         rng = named_rng(self._recipe.seed, sha256, "normalize")
         wanted = self._recipe.normalize
         normalization = Normalization.sample(rng, mode=wanted.mode, side=wanted.side)
-        # A much larger JPEG is decoded at a fraction of its size: cheaper, and nearer to an
-        # average over the area than a full decode with linear interpolation.
-        short_side = normalization.min_short_side(header.width, header.height)
-        decoded = decode(data, header, reduction=reduction_for(header, short_side))
-        image = normalization.apply(decoded, source_width=header.width, source_height=header.height)
+        image = normalized(data, header, normalization)
         return Root(sha256, header, image, Applied("normalize", NORMALIZE_VERSION, normalization))
 
     def output_nodes(self, root: Root) -> tuple[str, ...]:
