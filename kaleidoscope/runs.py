@@ -7,7 +7,8 @@ plan, a part for each finished shard, and, once it is committed, the manifest, t
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib import metadata
@@ -121,20 +122,26 @@ class Request:
         return json.dumps(document, indent=2).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> Self:
+    def from_json(cls, data: bytes, *, origin: str = "the request of a run") -> Self:
         """Read what :meth:`to_json` wrote.
 
+        Args:
+            data: The document.
+            origin: What to call it in an error.
+
         Raises:
+            ManifestError: If it is damaged.
             RecipeError: If this release does not know a field or a transform of the recipe.
         """
-        document = json.loads(data)
-        return cls(
-            run_id=document["run_id"],
-            source=document["source"],
-            recipe=Recipe.from_mapping(document["recipe"], origin=f"run {document['run_id']}"),
-            created_at=datetime.fromisoformat(document["created_at"]),
-            versions=Versions(**document["versions"]),
-        )
+        with _reading(origin):
+            document = json.loads(data)
+            return cls(
+                run_id=document["run_id"],
+                source=document["source"],
+                recipe=Recipe.from_mapping(document["recipe"], origin=f"run {document['run_id']}"),
+                created_at=datetime.fromisoformat(document["created_at"]),
+                versions=Versions(**document["versions"]),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +185,11 @@ class Report:
     max_error_rate: float
 
     @property
+    def keys(self) -> RunKeys:
+        """Where the run's records lie."""
+        return RunKeys(self.run_id)
+
+    @property
     def error_rate(self) -> float:
         """Share of the sources that failed, in [0, 1]."""
         return self.num_failed / self.num_sources if self.num_sources else 0.0
@@ -192,9 +204,18 @@ class Report:
         return json.dumps(asdict(self), indent=2).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Read what :meth:`to_json` wrote."""
-        return cls(**json.loads(data))
+    def from_json(cls, data: bytes, *, origin: str = "the report of a run") -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            data: The document.
+            origin: What to call it in an error.
+
+        Raises:
+            ManifestError: If it is damaged.
+        """
+        with _reading(origin):
+            return cls(**json.loads(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,22 +249,39 @@ def load_request(destination: Store, run_id: str) -> Request:
     """Return what a run was asked to do.
 
     Raises:
-        ManifestError: If the destination has no such run.
+        ManifestError: If the destination has no such run, or its record is damaged.
+        RecipeError: If this release does not know a field or a transform of its recipe.
     """
-    return Request.from_json(_read(destination, RunKeys(run_id).request, run_id))
+    key = RunKeys(run_id).request
+    return Request.from_json(_read(destination, key, run_id), origin=f"{destination.uri}: {key}")
 
 
 def load_run(destination: Store, run_id: str) -> Run:
     """Return a planned run.
 
     Raises:
-        ManifestError: If the destination has no such run, or its plan was not finished.
+        ManifestError: If the destination has no such run, its plan was not finished, or a record
+            is damaged.
+        RecipeError: If this release does not know a field or a transform of its recipe.
     """
     request = load_request(destination, run_id)
-    document: dict[str, Any] = json.loads(_read(destination, RunKeys(run_id).plan, run_id))
-    per_source = document.pop("per_source")
-    per_source["cheapest_order"] = tuple(per_source["cheapest_order"])
-    return Run(request, Plan(per_source=Estimate(**per_source), **document))
+    key = RunKeys(run_id).plan
+    data = _read(destination, key, run_id)
+    with _reading(f"{destination.uri}: {key}"):
+        document: dict[str, Any] = json.loads(data)
+        per_source = document.pop("per_source")
+        per_source["cheapest_order"] = tuple(per_source["cheapest_order"])
+        return Run(request, Plan(per_source=Estimate(**per_source), **document))
+
+
+def load_report(destination: Store, run_id: str) -> Report:
+    """Return what a committed run did.
+
+    Raises:
+        ManifestError: If the destination has no such report, or it is damaged.
+    """
+    key = RunKeys(run_id).report
+    return Report.from_json(_read(destination, key, run_id), origin=f"{destination.uri}: {key}")
 
 
 def save_plan(destination: Store, run: Run) -> None:
@@ -265,4 +303,15 @@ def _read(destination: Store, key: str, run_id: str) -> bytes:
         raise ManifestError(
             f"{destination.uri} has no run {run_id!r} that could be read: {key} is missing; "
             "check the destination, or start the run again"
+        ) from error
+
+
+@contextmanager
+def _reading(record: str) -> Iterator[None]:
+    """Turn what a document without the expected fields leads to into an error of ours."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ManifestError(
+            f"{record} is damaged, or was written by another version of Kaleidoscope: {error!r}"
         ) from error
