@@ -6,10 +6,11 @@ process, may be killed, and may be done twice.
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
-from kaleidoscope.errors import PlanError, RunError
+from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
     RunFacts,
@@ -31,12 +32,15 @@ from kaleidoscope.runs import (
     Versions,
     finished_shards,
     list_runs,
+    load_report,
     load_request,
     load_run,
     save_plan,
 )
 from kaleidoscope.shard import augment_shard
 from kaleidoscope.stores import Store
+
+_RUN_TIME = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +93,64 @@ def start_run(
         PlanError: If there is no image, or the destination holds another recipe's images.
     """
     earlier = _earlier_runs(source, destination, recipe)
-    if earlier.interrupted is not None and earlier.interrupted_is_planned:
+    if earlier.interrupted is not None:
         return load_run(destination, earlier.interrupted)
-    run_id = earlier.interrupted or f"{now:%Y%m%dT%H%M%SZ}-{recipe.digest[:8]}"
-    request = Request(run_id, source.uri, recipe, now, Versions.installed())
-
-    def save_shard(shard: Shard) -> None:
-        if shard.index == 0:  # A run with nothing to do leaves no record.
-            destination.put(RunKeys(run_id).request, request.to_json())
-        destination.put(RunKeys(run_id).shard(shard.index), sources_to_parquet(shard.sources))
-
-    plan = _plan(source, destination, recipe, options, committed=earlier.committed, save=save_shard)
+    run_id = _name_run(now, recipe, newest=earlier.newest)
+    new = _NewRun(destination, Request(run_id, source.uri, recipe, now, Versions.installed()))
+    plan = _plan(
+        source, destination, recipe, options, committed=earlier.committed, save=new.save_shard
+    )
     if not plan.num_shards:  # All is done, and what is done was committed by someone.
         return Run(load_request(destination, earlier.committed[-1]), plan)
-    run = Run(request, plan)
+    run = Run(new.request, plan)
     save_plan(destination, run)
+    try:
+        # Again, since another process may have looked before this plan was there. Whoever looks
+        # last sees both, and no image is made before.
+        _earlier_runs(source, destination, recipe)
+    except PlanError:
+        destination.delete([run.keys.plan])
+        raise
     return run
+
+
+class _NewRun:
+    """Writes the plan of a run under a name that no other process writes to.
+
+    Two plans of one name would be cut differently if an option or the listing differed, and
+    sources would be lost between them.
+    """
+
+    def __init__(self, destination: Store, request: Request) -> None:
+        self.request = request
+        self._destination = destination
+
+    def save_shard(self, shard: Shard) -> None:
+        if shard.index == 0:  # A run with nothing to do leaves no record.
+            self._claim_name()
+        key = RunKeys(self.request.run_id).shard(shard.index)
+        self._destination.put(key, sources_to_parquet(shard.sources))
+
+    def _claim_name(self) -> None:
+        while True:
+            request = self.request
+            try:
+                self._destination.create(RunKeys(request.run_id).request, request.to_json())
+            except ObjectExistsError:
+                later = _name_run(request.created_at, request.recipe, newest=request.run_id)
+                self.request = replace(request, run_id=later)
+            else:
+                return
+
+
+def _name_run(now: datetime, recipe: Recipe, *, newest: str | None) -> str:
+    """Return a name that sorts behind ``newest``, whose machine's clock may have been ahead."""
+    started = now.astimezone(UTC).replace(microsecond=0)
+    if newest is not None:
+        with suppress(ValueError):  # A folder that someone else made.
+            before = datetime.strptime(newest.partition("-")[0], _RUN_TIME).replace(tzinfo=UTC)
+            started = max(started, before + timedelta(seconds=1))
+    return f"{started.strftime(_RUN_TIME)}-{recipe.digest[:8]}"
 
 
 def pending_shards(destination: Store, run: Run) -> tuple[int, ...]:
@@ -140,7 +186,7 @@ def run_shard(  # noqa: PLR0913 -- where from, where to, which shard, and how.
         StoreError: If the source or the destination keeps failing. What was written is written
             again, with the same bytes, when the shard is run again.
     """
-    if index in finished_shards(destination, run.run_id):
+    with suppress(ObjectMissingError):
         return read_stats(destination.get(run.keys.part(index)).data)
     sources = sources_from_parquet(destination.get(run.keys.shard(index)).data)
     request = run.request
@@ -182,7 +228,7 @@ def commit_run(destination: Store, run: Run, *, now: datetime) -> Report:
     """
     keys = run.keys
     if any(entry.run_id == run.run_id and entry.is_committed for entry in list_runs(destination)):
-        return Report.from_json(destination.get(keys.report).data)
+        return load_report(destination, run.run_id)
     if pending := pending_shards(destination, run):
         raise RunError(
             f"run {run.run_id} cannot be committed: {len(pending)} of {run.plan.num_shards} shards "
@@ -228,13 +274,16 @@ class _EarlierRuns:
     committed: tuple[str, ...]
     """The oldest first."""
     interrupted: str | None
-    """The newest run that did not commit, if it is newer than every committed one."""
-    interrupted_is_planned: bool
+    """The newest run that was planned and did not commit, if it is newer than every committed."""
+    newest: str | None
+    """The newest of all, those whose planning never ended included."""
 
 
 def _earlier_runs(source: Store, destination: Store, recipe: Recipe) -> _EarlierRuns:
     entries = list_runs(destination)
-    for entry in entries:
+    # Without a plan there is no image, and nobody but who made such a run may go on with it.
+    planned = [entry for entry in entries if entry.is_planned]
+    for entry in planned:
         request = load_request(destination, entry.run_id)
         if not request.matches(source.uri, recipe):
             raise PlanError(
@@ -243,11 +292,10 @@ def _earlier_runs(source: Store, destination: Store, recipe: Recipe) -> _Earlier
                 f"{source.uri}, whose images would take the place of the others. "
                 "Choose another destination"
             )
-    newest = entries[-1] if entries and not entries[-1].is_committed else None
     return _EarlierRuns(
-        committed=tuple(entry.run_id for entry in entries if entry.is_committed),
-        interrupted=None if newest is None else newest.run_id,
-        interrupted_is_planned=newest is not None and newest.is_planned,
+        committed=tuple(entry.run_id for entry in planned if entry.is_committed),
+        interrupted=planned[-1].run_id if planned and not planned[-1].is_committed else None,
+        newest=entries[-1].run_id if entries else None,
     )
 
 
@@ -315,7 +363,7 @@ def _done_sources(
 def _planned_sources(
     destination: Store, run_id: str, options: StartOptions
 ) -> Iterator[ObjectInfo]:
-    """Yield the sources of a committed run, all of which it has done or failed."""
+    """Yield the sources of a committed run; what is to be done again matches no source."""
     keys = RunKeys(run_id)
     failed: frozenset[str] = frozenset()
     if options.retry_failed:
@@ -325,8 +373,9 @@ def _planned_sources(
         )
     for index in range(load_run(destination, run_id).plan.num_shards):
         for source in sources_from_parquet(destination.get(keys.shard(index)).data):
-            if source.key not in failed:
-                yield source
+            # No object has an empty etag. Left out, an earlier run's version would count as done,
+            # though this run may have written over some of its outputs.
+            yield replace(source, etag="") if source.key in failed else source
 
 
 def _first_few(indices: tuple[int, ...]) -> str:
