@@ -10,10 +10,18 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    InvalidStateError,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
+from typing import Any, TypeVar
 
 import cv2
 
@@ -24,8 +32,10 @@ from kaleidoscope.identity import label_of, output_id, output_key, source_id
 from kaleidoscope.manifest import PartWriter, Record, RunFacts, ShardStats, SourceFacts
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.recipe import Recipe
-from kaleidoscope.stores import Store, StoredObject
+from kaleidoscope.stores import InvalidKeyError, Store, StoredObject
 from kaleidoscope.tree import ROOT, Applied, Sampled
+
+ResultT = TypeVar("ResultT")
 
 NUM_READERS = 4
 NUM_WRITERS = 12
@@ -88,18 +98,18 @@ def augment_shard(  # noqa: PLR0913 -- what, from where, to where and how are on
     started_s = time.monotonic()
     part = PartWriter(facts)
     total = ShardStats()
-    with _one_opencv_thread(), _Threads(workers) as threads:
+    with _OPENCV_THREADS.limited_to_one(), _Threads(workers) as threads:
         task = _SourceTask(Augmenter(recipe), destination, threads)
 
         def start(info: ObjectInfo) -> Future[_SourceResult]:
             data = threads.readers.submit(source.get, info.key)
             return threads.workers.submit(task.run, info, data)
 
-        for result in _in_order(sources, start, ahead=workers * SOURCES_AHEAD):
-            for write in result.writes:
-                write.result()  # Data first: a row stands for an object that is there.
-            part.write(result.records)
-            done = result.stats()
+        under_way = _in_order(sources, start, ahead=workers * SOURCES_AHEAD)
+        for result in map(threads.wait_for, under_way):
+            written = _when_written(result, threads)  # Data first: a row stands for an object.
+            part.write(written.records)
+            done = written.stats()
             total = ShardStats.total([total, done])
             if on_progress is not None:
                 on_progress(done)
@@ -112,15 +122,35 @@ def _in_order(
     start: Callable[[ObjectInfo], Future[_SourceResult]],
     *,
     ahead: int,
-) -> Iterator[_SourceResult]:
-    """Yield results in the order of the sources, with at most ``ahead`` of them under way."""
+) -> Iterator[Future[_SourceResult]]:
+    """Yield results in the order of the sources, with at most ``ahead`` of them under way.
+
+    One that was yielded counts until the next is asked for.
+    """
     under_way: deque[Future[_SourceResult]] = deque()
     for info in sources:
         if len(under_way) >= ahead:
-            yield under_way.popleft().result()
+            yield under_way.popleft()
         under_way.append(start(info))
     while under_way:
-        yield under_way.popleft().result()
+        yield under_way.popleft()
+
+
+def _when_written(result: _SourceResult, threads: "_Threads") -> _SourceResult:
+    """Wait until the outputs of a source are in the store.
+
+    A key that the store cannot hold, such as one that is too long with the prefix of the
+    destination, is a fault of that source alone, and one that no retry mends.
+    """
+    written: list[Record] = []
+    failures = list(result.records[len(result.writes) :])
+    for record, write in zip(result.records, result.writes, strict=False):
+        try:
+            threads.wait_for(write)
+            written.append(record)
+        except InvalidKeyError as error:
+            failures.insert(0, _failed_record(record.source, record.node, error))
+    return replace(result, records=(*written, *failures[:1]))
 
 
 class _Threads(ExitStack):
@@ -134,6 +164,20 @@ class _Threads(ExitStack):
         self.workers = self.enter_context(ThreadPoolExecutor(num_workers, "kaleidoscope-work"))
         self.readers = self.enter_context(ThreadPoolExecutor(NUM_READERS, "kaleidoscope-read"))
         self.push(self._stop_on_error)
+        self._broken: Future[None] = Future()
+
+    def wait_for(self, future: Future[ResultT]) -> ResultT:
+        """Return a result, or raise the first error of a write as soon as there is one.
+
+        While a store is down every write takes its full time to fail, so those that wait must
+        not be waited for.
+        """
+        if not future.done():
+            either: tuple[Future[Any], ...] = (future, self._broken)
+            wait(either, return_when=FIRST_COMPLETED)
+        if self._broken.done():
+            self._broken.result()
+        return future.result()
 
     def write(self, put: Callable[[], None]) -> Future[None]:
         """Hand an output to a writer; wait while too many wait already."""
@@ -143,8 +187,15 @@ class _Threads(ExitStack):
         except RuntimeError:  # The shard has failed elsewhere and the writers are stopped.
             self._waiting.release()
             raise
-        future.add_done_callback(lambda _: self._waiting.release())
+        future.add_done_callback(self._after_write)
         return future
+
+    def _after_write(self, write: Future[None]) -> None:
+        self._waiting.release()
+        error = None if write.cancelled() else write.exception()
+        if error is not None and not isinstance(error, InvalidKeyError):
+            with suppress(InvalidStateError):  # The first error is the one to show.
+                self._broken.set_exception(error)
 
     def _stop_on_error(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
@@ -248,12 +299,29 @@ def _failed_record(facts: SourceFacts, node: str, error: Exception) -> Record:
     )
 
 
-@contextmanager
-def _one_opencv_thread() -> Iterator[None]:
-    """Keep OpenCV from adding threads of its own to those that share the CPUs already."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
+class _OpencvThreads:
+    """OpenCV's number of threads: one setting of the process, for all shards that run in it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._num_shards = 0
+        self._before = 0
+
+    @contextmanager
+    def limited_to_one(self) -> Iterator[None]:
+        """Keep OpenCV from adding threads of its own to those that share the CPUs already."""
+        with self._lock:
+            if not self._num_shards:
+                self._before = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._num_shards += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_shards -= 1
+                if not self._num_shards:
+                    cv2.setNumThreads(self._before)
+
+
+_OPENCV_THREADS = _OpencvThreads()
