@@ -1,5 +1,6 @@
 """Which objects below a source prefix are sources, and why the others are left out."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -17,6 +18,10 @@ IMAGE_EXTENSIONS = frozenset(
 NOT_AN_IMAGE = "no image by extension"
 IN_DESTINATION = "under the destination"
 RESERVED = f"in a folder {RESERVED_FOLDER}"
+UNUSABLE_KEY = "with a name that not every store can hold"
+"""Each is in the log, with what is wrong with it."""
+
+_logger = logging.getLogger(__name__)
 
 
 class SourceListing:
@@ -44,12 +49,17 @@ class SourceListing:
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         """Yield the sources."""
-        for info in self._source.list_objects():
+        self.left_out.clear()
+        for info in self._source.list_objects(on_skipped=self._skip):
             reason = self._reason_against(info.key)
             if reason is None:
                 yield info
             else:
                 self.left_out[reason] += 1
+
+    def _skip(self, key: str, reason: str) -> None:
+        _logger.warning("the listing of %s leaves out %r: %s", self._source.uri, key, reason)
+        self.left_out[UNUSABLE_KEY] += 1
 
     def _reason_against(self, key: str) -> str | None:
         if self._destination_prefix is not None and key.startswith(self._destination_prefix):
