@@ -58,6 +58,10 @@ def test_the_given_order_is_kept_where_none_is_cheaper() -> None:
     assert estimate(recipe).cheapest_order == (0, 1, 2, 3)
 
 
+def test_the_given_order_is_kept_where_order_makes_no_difference() -> None:
+    assert estimate(make_recipe(select={"max_depth": 1})).cheapest_order == (0, 1)
+
+
 def test_a_source_that_is_not_resized_is_taken_for_a_megapixel() -> None:
     unresized = estimate(make_recipe(normalize={"mode": "none"}))
     assert unresized == estimate(make_recipe(normalize={"side": 1000}))
@@ -102,6 +106,7 @@ def test_a_huge_source_has_a_shard_of_its_own_and_delays_no_other() -> None:
     (huge,) = (shard for shard in shards if sources[20] in shard.sources)
     assert len(huge.sources) <= 5
     assert max(len(shard.sources) for shard in shards) <= 5
+    assert len(shards) <= 40 * 2 / 10 + 2
 
 
 def test_dear_sources_behind_cheap_ones_make_small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +122,16 @@ def test_cheap_sources_are_not_all_read_ahead(monkeypatch: pytest.MonkeyPatch) -
     stream = iter(make_sources(1000))
     next(cut_shards(stream, COST, shard_s=1e9, min_shards=3))
     assert sum(1 for _ in stream) == 1000 - 30
+
+
+def test_cheap_sources_at_the_start_do_not_make_every_shard_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planning, "MAX_SOURCES_PER_SHARD", 10)
+    cost = replace(COST, transform_cpu_s=0.0, output_cpu_s=0.001)
+    sources = make_sources(30) + make_sources(40, size=10**9 // 4)
+    shards = list(cut_shards(sources, cost, shard_s=16.0, min_shards=3))
+    assert [len(shard.sources) for shard in shards] == [10, 10, 10] + [4] * 10
 
 
 def test_no_sources_make_no_shards() -> None:
