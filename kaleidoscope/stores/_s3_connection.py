@@ -21,7 +21,7 @@ from kaleidoscope.errors import SettingsError
 from kaleidoscope.settings import Settings
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from obstore.store import BackoffConfig, ClientConfig, RetryConfig, S3Config
 
 DEFAULT_REGION = "us-east-1"
 
@@ -32,11 +32,16 @@ _CREDENTIAL_LIFE = timedelta(minutes=5)
 """botocore renews temporary credentials at the latest 10 minutes before their end, so what it
 gives out is good for this long at least (``botocore.credentials.RefreshableCredentials``)."""
 
-_MAX_LIST_RETRIES = 3
+_MAX_LIST_RETRIES = 5
 """botocore has no limit on the time of all attempts, so that of their number is lower."""
 
-_FIRST_PAUSE = timedelta(milliseconds=200)
-_LONGEST_PAUSE = timedelta(seconds=10)
+_BACKOFF: "BackoffConfig" = {
+    "init_backoff": timedelta(milliseconds=500),
+    "max_backoff": timedelta(seconds=10),
+    "base": 3,
+}
+"""Each pause is random, up to three times the one before; eight of them are about half a minute,
+in which a server can restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,7 @@ class S3Connection:
         return {
             "max_retries": self.settings.s3_max_retries,
             "retry_timeout": timedelta(seconds=self.settings.s3_retry_timeout_s),
-            "backoff": {"init_backoff": _FIRST_PAUSE, "max_backoff": _LONGEST_PAUSE, "base": 2},
+            "backoff": _BACKOFF,
         }
 
 

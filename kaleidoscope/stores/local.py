@@ -1,11 +1,14 @@
 """A store in a folder of this machine or of a network file system."""
 
+# A Path for each of a million files costs as much as the system calls that they are for.
+# ruff: noqa: PTH100, PTH103, PTH108, PTH112, PTH113, PTH116, PTH118, PTH120, PTH123
+
 import contextlib
 import errno
 import os
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,15 +43,15 @@ class LocalStore:
 
     def __init__(self, root: Path | str) -> None:
         """Open the store at ``root``, which need not exist; nothing is read or written yet."""
-        # Path.resolve() would follow links, and the URI would not be what the user wrote.
-        self._root = Path(os.path.abspath(root))  # noqa: PTH100
-        self._temporary_folder = self._root / TEMPORARY_FOLDER
+        # Links are not followed, so that the URI is what the user wrote.
+        self._root = os.path.abspath(root)
+        self._temporary_folder = os.path.join(self._root, TEMPORARY_FOLDER)
         self._has_swept = False
 
     @property
     def uri(self) -> str:
         """The folder's absolute path."""
-        return str(self._root)
+        return self._root
 
     def list_objects(
         self, prefix: str = "", *, on_skipped: SkipListener | None = None
@@ -61,7 +64,7 @@ class LocalStore:
             ObjectMissingError: If ``prefix`` is empty and there is no such folder, which is most
                 likely a typing error. With a prefix there is just nothing to list.
         """
-        if not prefix and not self._root.is_dir():
+        if not prefix and not os.path.isdir(self._root):
             raise ObjectMissingError(f"there is no folder {self.uri}; check its spelling")
         folder, slash, _ = prefix.rpartition("/")
         if folder:
@@ -99,59 +102,54 @@ class LocalStore:
         """Write the file elsewhere and move it to its place."""
         path = self._locate(key)
         with self._translated(key), self._written(data) as temporary:
-            try:
-                temporary.replace(path)
-            except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.replace(path)
+            _with_parent(os.replace, temporary, path)
 
     def create(self, key: str, data: bytes) -> None:
         """Write the file elsewhere and link it to its place, which fails if that is taken."""
         path = self._locate(key)
         with self._translated(key), self._written(data) as temporary:
-            try:
-                path.hardlink_to(temporary)
-            except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.hardlink_to(temporary)
+            _with_parent(os.link, temporary, path)
+            os.unlink(temporary)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove files; empty folders stay, since another writer may be about to use them."""
         for key in keys:
             path = self._locate(key)
             with self._translated(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                path.unlink()
+                os.unlink(path)
 
-    def _locate(self, key: str) -> Path:
+    def _locate(self, key: str) -> str:
         check_key(key, uri=self.uri)
         if key.startswith(f"{TEMPORARY_FOLDER}/"):
             raise InvalidKeyError(f"{self.uri}: {TEMPORARY_FOLDER}/ is the store's own: {key!r}")
-        return self._root / key
+        return f"{self._root}/{key}"
 
     @contextlib.contextmanager
     def _opened(self, key: str) -> Iterator[BinaryIO]:
         path = self._locate(key)
         # First, since opening a named pipe would wait for its writer.
         _stat_file(path)
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             yield file
 
     @contextlib.contextmanager
-    def _written(self, data: bytes) -> Iterator[Path]:
-        """Give a file that holds ``data``, and see that it is gone from there at the end."""
-        temporary = self._temporary_folder / uuid.uuid4().hex
+    def _written(self, data: bytes) -> Iterator[str]:
+        """Give a file that holds ``data`` and is to be moved; remove it if that fails."""
+        temporary = f"{self._temporary_folder}/{uuid.uuid4().hex}"
         try:
             try:
-                temporary.write_bytes(data)
+                _write(temporary, data)
             except FileNotFoundError:
-                self._temporary_folder.mkdir(parents=True, exist_ok=True)
-                temporary.write_bytes(data)
+                os.makedirs(self._temporary_folder, exist_ok=True)
+                _write(temporary, data)
             if not self._has_swept:
                 self._has_swept = True
-                self._remove_leftovers(temporary.stat().st_mtime)
+                self._remove_leftovers(os.stat(temporary).st_mtime)
             yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
 
     def _remove_leftovers(self, now: float) -> None:
         """Remove what killed writers left.
@@ -163,7 +161,7 @@ class LocalStore:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if now - entry.stat().st_mtime > LEFTOVER_AGE_S:
-                        Path(entry.path).unlink()
+                        os.unlink(entry.path)
 
     def _walk(
         self,
@@ -175,8 +173,8 @@ class LocalStore:
         """Yield the files below ``folder``, which is empty or ends with ``/``."""
         with self._translated(folder):
             try:
-                status = (self._root / folder).stat()
-                names = _list_names(self._root / folder)
+                status = os.stat(f"{self._root}/{folder}")
+                names = _list_names(f"{self._root}/{folder}")
             except (FileNotFoundError, NotADirectoryError):
                 return
         identity = (status.st_dev, status.st_ino)
@@ -197,7 +195,7 @@ class LocalStore:
         defect = find_key_defect(key)
         if defect is None:
             try:
-                status = (self._root / key).stat()
+                status = os.stat(f"{self._root}/{key}")
             except FileNotFoundError:
                 # Also a file that was removed after its name was read.
                 defect = "it is a link to nothing"
@@ -216,7 +214,7 @@ class LocalStore:
         try:
             yield
         except FileExistsError as error:
-            if Path(self._root / key).is_file():
+            if os.path.isfile(f"{self._root}/{key}"):
                 raise ObjectExistsError(f"{self.uri}: there is a {key} already") from error
             raise _in_the_way(self.uri, key) from error
         except FileNotFoundError as error:
@@ -232,10 +230,24 @@ class LocalStore:
             raise kind(f"{self.uri}: {error.strerror} for {key}") from error
 
 
-def _stat_file(path: Path) -> os.stat_result:
+def _write(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _with_parent(place: Callable[[str, str], None], temporary: str, path: str) -> None:
+    """Put a file in its place, and make the folders above it if that is why it fails."""
+    try:
+        place(temporary, path)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        place(temporary, path)
+
+
+def _stat_file(path: str) -> os.stat_result:
     """Look at a file; a folder, a pipe or a name below a file is as good as nothing."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except NotADirectoryError as error:
         raise FileNotFoundError from error
     if not stat.S_ISREG(status.st_mode):
@@ -243,7 +255,7 @@ def _stat_file(path: Path) -> os.stat_result:
     return status
 
 
-def _list_names(folder: Path) -> list[str]:
+def _list_names(folder: str) -> list[str]:
     """Return the names in a folder, those of folders with a ``/`` at the end, in key order.
 
     With the ``/`` the order of the names is that of the keys: ``a-b`` before ``a/`` before

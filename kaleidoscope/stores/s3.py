@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -71,6 +70,7 @@ class S3Store:
         """
         self._bucket = bucket
         self._folder = f"{prefix}/" if prefix else ""
+        self._uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         if prefix:
             check_key(prefix, uri=f"s3://{bucket}")
         self._connection = S3Connection.from_settings(
@@ -85,7 +85,7 @@ class S3Store:
     @property
     def uri(self) -> str:
         """``s3://bucket/prefix``, without a slash at the end."""
-        return f"s3://{self._bucket}/{self._folder}".rstrip("/")
+        return self._uri
 
     def list_objects(
         self, prefix: str = "", *, on_skipped: SkipListener | None = None
@@ -148,13 +148,15 @@ class S3Store:
 
     def _locate(self, key: str) -> str:
         path = self._folder + key
-        check_key(key, uri=self.uri)
-        check_key(path, uri=self.uri)
+        # Whatever is wrong with the key is wrong with the path too; one check for each request.
+        if find_key_defect(path) is not None:
+            check_key(key, uri=self.uri)
+            check_key(path, uri=f"s3://{self._bucket}")
         return path
 
     def _write(self, key: str, data: bytes, mode: "PutMode") -> None:
         path = self._locate(key)
-        content_type = _CONTENT_TYPES.get(PurePosixPath(key).suffix.lower())
+        content_type = _CONTENT_TYPES.get(key[key.rfind(".") :].lower())
         with translated(self.uri, f"write {key}"):
             obstore.put(
                 self._client,
