@@ -1,0 +1,77 @@
+"""Plans and reports in words, the same on the command line, in a notebook and in Prefect."""
+
+from datetime import timedelta
+
+from kaleidoscope.planning import Plan
+from kaleidoscope.recipe import LETTERS
+from kaleidoscope.runs import Report
+
+_KILO = 1000
+
+
+def describe_plan(plan: Plan, *, cpus: int) -> str:
+    """Return what a plan will make and cost, a fact a line.
+
+    Args:
+        plan: The plan.
+        cpus: How many CPUs will work on it, for the time that it takes.
+    """
+    cost = plan.per_source
+    calls = f"{cost.num_outputs:,} of each source by {cost.num_calls:,} transform calls"
+    time = f"about {format_seconds(plan.cpu_s / cpus)} on {cpus} CPUs"
+    lines = [
+        ("sources", f"{plan.num_sources:,} ({format_bytes(plan.source_bytes)})"),
+        ("done before", f"{plan.num_done:,}" if plan.num_done else ""),
+        ("left out", ", ".join(f"{count:,} {reason}" for reason, count in plan.left_out.items())),
+        ("images", f"{plan.num_outputs:,}, {calls}"),
+        ("size", f"about {format_bytes(plan.output_bytes)}"),
+        ("shards", f"{plan.num_shards:,}"),
+        ("time", f"{time} ({format_seconds(plan.cpu_s)} of CPU)"),
+        ("requests", f"{plan.num_puts:,} PUTs, ${plan.put_usd:,.2f} on S3; nothing on a disk"),
+        ("order", _describe_order(plan)),
+    ]
+    return _columns(lines)
+
+
+def _describe_order(plan: Plan) -> str:
+    cost = plan.per_source
+    given_ms, best_ms = cost.transform_cpu_s * 1e3, cost.cheapest_transform_cpu_s * 1e3
+    if best_ms >= given_ms:
+        return f"transforms take {given_ms:.1f} ms a source, no other order takes less"
+    cheapest = " ".join(LETTERS[step] for step in cost.cheapest_order)
+    return f"transforms take {given_ms:.1f} ms a source; in the order {cheapest}, {best_ms:.1f} ms"
+
+
+def describe_report(report: Report) -> str:
+    """Return what a run did, a fact a line."""
+    failures = ", ".join(f"{count:,} {reason}" for reason, count in report.failures.items())
+    lines = [
+        ("run", report.run_id),
+        ("sources", f"{report.num_sources:,} ({format_bytes(report.source_bytes)})"),
+        ("failed", f"{report.num_failed:,}: {failures}" if report.num_failed else "none"),
+        ("images", f"{report.num_outputs:,} ({format_bytes(report.output_bytes)})"),
+        ("manifest", f"{report.destination}/{report.keys.manifest}"),
+    ]
+    return _columns(lines)
+
+
+def _columns(lines: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines if value)
+
+
+def format_bytes(size: float) -> str:
+    """Return a number of bytes with a decimal unit, ``1.5 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if abs(size) < _KILO:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+        size /= _KILO
+    return f"{size:,.1f} PB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration, ``3.2 s`` below a minute and ``1:02:03`` above."""
+    a_minute = 60
+    if seconds < a_minute:
+        return f"{seconds:.1f} s"
+    return str(timedelta(seconds=round(seconds)))
