@@ -85,7 +85,7 @@ _PLAN_SCHEMA = pa.schema(
 
 _STATS_KEY = b"kaleidoscope.shard"
 
-_DAMAGE = (pa.ArrowException, OSError)
+_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for bytes that were cut short or changed."""
 
 
