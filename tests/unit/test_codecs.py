@@ -173,6 +173,32 @@ def test_damaged_exif_counts_as_upright(block: bytes) -> None:
     assert read(data[:2] + segment + data[2:])[0].orientation == 1
 
 
+def test_first_of_two_exif_blocks_counts() -> None:
+    first = files.save(files.pillow(files.picture()), "JPEG", exif=files.exif(6))
+    block = b"Exif\0\0" + files.exif(3).tobytes().removeprefix(b"Exif\0\0")
+    at = first.index(b"\xff\xdb")
+    second = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+    assert read(first[:at] + second + first[at:])[0].orientation == 6
+
+
+def test_exif_of_a_webp_may_begin_as_in_a_jpeg() -> None:
+    data = files.whole_files()["lossless WebP"]
+    at = data.index(b"EXIF")
+    (length,) = struct.unpack_from("<I", data, at + 4)
+    block = b"Exif\0\0" + data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0")
+    chunk = b"EXIF" + struct.pack("<I", len(block)) + block + b"\0" * (len(block) % 2)
+    body = data[8:at] + chunk
+    assert read(b"RIFF" + struct.pack("<I", len(body)) + body)[0].orientation == 6
+
+
+def test_tiff_directories_that_form_a_ring_are_counted_once() -> None:
+    data = bytearray(files.tiff(files.to_rgb(files.picture()), files.rgb_tiff_tags()))
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * count, first)
+    assert probe(bytes(data), max_pixels=MAX_PIXELS).num_frames == 1
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_impossible_orientation_counts_as_upright(orientation: int) -> None:
     assert read(_tiff_turned(files.picture(), orientation))[0].orientation == 1
@@ -391,6 +417,12 @@ BAD: dict[str, tuple[bytes, type[CodecError]]] = {
         files.save(Image.new("LA", (4, 4)), "TIFF"),
         UnsupportedDepthError,
     ),
+    "planes of 16 bits, TIFF": (
+        files.tiff(
+            np.zeros((4, 4, 3), np.uint16), {**files.rgb_tiff_tags(bits=16), 284: ("H", [2])}
+        ),
+        UnsupportedDepthError,
+    ),
     "Lab, TIFF": (files.save(Image.new("LAB", (4, 4)), "TIFF"), UnsupportedDepthError),
     "Zstandard, TIFF": (
         files.tiff(ZEROS, {**_samples(8, 1), 259: ("H", [50000])}),
@@ -443,8 +475,16 @@ def test_header_of_another_file_is_noticed() -> None:
         decode(files.opencv(".png", files.picture(10, 11)), header)
 
 
-def test_garbage_behind_a_jpeg_is_ignored() -> None:
-    data = files.whole_files()["progressive JPEG"]
+@pytest.mark.parametrize("name", files.whole_files())
+def test_half_a_file_is_truncated(name: str) -> None:
+    data = files.whole_files()[name]
+    with pytest.raises(TruncatedImageError):
+        probe(data[: len(data) // 2], max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("name", ["progressive JPEG", "JPEG with restarts"])
+def test_garbage_behind_a_jpeg_is_ignored(name: str) -> None:
+    data = files.whole_files()[name]
     assert distance(read(data + b"camera notes \xff\xd8\xff")[1], read(data)[1]) == 0
 
 
@@ -452,6 +492,14 @@ def test_jpeg_filled_up_with_zeros_is_truncated() -> None:
     data = files.whole_files()["baseline JPEG"]
     with pytest.raises(TruncatedImageError):
         probe(data[: len(data) // 2] + bytes(len(data) // 2), max_pixels=MAX_PIXELS)
+
+
+def test_end_marker_in_a_comment_between_scans_is_not_the_end() -> None:
+    data = files.whole_files()["progressive JPEG"]
+    second_scan = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    comment = b"\xff\xfe\0\x20 the end marker is \xff\xd9"
+    with pytest.raises(TruncatedImageError):
+        probe(data[:second_scan] + comment, max_pixels=MAX_PIXELS)
 
 
 def test_thumbnail_does_not_stand_in_for_the_end_of_its_jpeg() -> None:
@@ -527,7 +575,7 @@ def test_longest_side_of_a_format_can_be_written(format: ImageFormat, side: int)
 
 @pytest.mark.parametrize(("format", "side"), [("jpeg", 65501), ("webp", 16384)])
 def test_longer_side_than_a_format_takes_is_refused(format: ImageFormat, side: int) -> None:  # noqa: A002
-    with pytest.raises(EncodeError, match=f"1 x {side}"):
+    with pytest.raises(EncodeError, match=f"up to {side - 1} pixels, got 1 x {side}"):
         encode(np.zeros((side, 1, 3), np.uint8), EncodeSpec(format))
 
 

@@ -174,6 +174,13 @@ def test_strong_shrinking_averages_over_areas() -> None:
     assert np.all(root == 64)
 
 
+@pytest.mark.parametrize("size", [60, 75, 90])
+def test_shrinking_to_half_or_less_uses_the_area(size: int) -> None:
+    image = picture(size, size)
+    area = cv2.resize(image, (30, 30), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(normalize(image, Normalization("square_crop", 30)), area)
+
+
 def test_slight_shrinking_and_growing_interpolate_linearly() -> None:
     image = picture(60, 60)
     for side in (31, 59, 61, 200):
