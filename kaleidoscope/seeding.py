@@ -7,6 +7,8 @@ same in whatever shard, thread, order or retry it is made.
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
+from numpy.random.bit_generator import ISeedSequence
 
 DRAW_LIMIT = 2**53
 """Seeds that are recorded stay below this, since JSON readers hold numbers as float64."""
@@ -23,9 +25,25 @@ def named_rng(*names: str | int) -> np.random.Generator:
         names: What the draw is for, from the widest to the narrowest: run seed, source content,
             node, transform. Each is length-prefixed, so ("a", "bc") and ("ab", "c") differ.
     """
-    text = "".join(f"{len(str(name))}:{name}," for name in names)
+    text = "".join([f"{len(name)}:{name}," for name in map(str, names)])
     digest = hashlib.sha256(text.encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+    # Documented by numpy as what bit generators take; its stubs know one subclass only.
+    return np.random.Generator(np.random.Philox(_Key(digest[:16])))  # type: ignore[arg-type]
+
+
+class _Key(ISeedSequence):
+    """Hands Philox its key. Given as ``key=``, numpy would ask the system for entropy first."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def generate_state(
+        self,
+        n_words: int,  # noqa: ARG002 -- Philox asks for two words of 64 bits, no more, no less.
+        dtype: npt.DTypeLike = np.uint64,  # noqa: ARG002
+    ) -> npt.NDArray[np.uint64]:
+        """Return the key."""
+        return np.frombuffer(self._key, dtype="<u8")
 
 
 def draw_seed(rng: np.random.Generator) -> int:
