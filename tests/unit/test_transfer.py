@@ -7,7 +7,7 @@ import pytest
 from kaleidoscope.errors import StoreError
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.settings import Settings
-from kaleidoscope.stores import LocalStore, S3Credentials, SkipListener, StoredObject, open_store
+from kaleidoscope.stores import LocalStore, S3Credentials, SkipListener, open_store
 from kaleidoscope.transfer import TransferReport, copy_objects
 
 
@@ -77,40 +77,46 @@ def test_progress_is_told_in_this_thread_and_only_grows(tmp_path: Path) -> None:
     assert threads == {threading.current_thread()}
 
 
-class Narrow(LocalStore):
-    """A destination that takes nothing until it is let, and counts what was read for it."""
+class Closed(LocalStore):
+    """A destination that takes nothing until it is opened."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.open = threading.Event()
-        self.blocked = threading.Semaphore(0)
+        self.is_open = threading.Event()
 
     def put(self, key: str, data: bytes) -> None:
-        self.blocked.release()
-        if not self.open.wait(30):
+        if not self.is_open.wait(30):
             raise TimeoutError
         super().put(key, data)
 
 
-class Counting(LocalStore):
-    num_read = 0
+class Watched(LocalStore):
+    """A source that tells when more than ``limit`` objects of it were listed."""
 
-    def get(self, key: str) -> StoredObject:
-        self.num_read += 1
-        return super().get(key)
+    def __init__(self, root: Path, limit: int) -> None:
+        super().__init__(root)
+        self.limit = limit
+        self.reached, self.exceeded = threading.Event(), threading.Event()
+
+    def list_objects(
+        self, prefix: str = "", *, on_skipped: SkipListener | None = None
+    ) -> Iterator[ObjectInfo]:
+        listed = super().list_objects(prefix, on_skipped=on_skipped)
+        for number, info in enumerate(listed, start=1):
+            (self.exceeded if number > self.limit else self.reached).set()
+            yield info
 
 
-def test_a_slow_destination_does_not_fill_the_memory(tmp_path: Path) -> None:
+def test_a_slow_destination_holds_back_the_source(tmp_path: Path) -> None:
     fill(tmp_path / "a", FILES)
-    source, destination = Counting(tmp_path / "a"), Narrow(tmp_path / "b")
+    source, destination = Watched(tmp_path / "a", limit=6), Closed(tmp_path / "b")
     thread = threading.Thread(
         target=copy_objects, args=(source, destination), kwargs={"workers": 2}
     )
     thread.start()
-    for _ in range(2):
-        assert destination.blocked.acquire(timeout=30)
-    assert source.num_read == 2
-    destination.open.set()
+    assert source.reached.wait(30)
+    assert not source.exceeded.wait(0.5)
+    destination.is_open.set()
     thread.join(30)
     assert contents(destination) == FILES
 

@@ -161,12 +161,11 @@ def test_a_write_survives_that_the_temporary_folder_is_removed(tmp_path: Path) -
     assert list_keys(store) == (["a", "b"], {})
 
 
-def test_an_etag_tells_two_writes_of_one_size_apart_at_any_speed(tmp_path: Path) -> None:
+def test_an_etag_tells_two_writes_apart_that_have_one_size_and_one_time(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    store.put("a", b"0")
-    before = store.head("a").etag
-    for data in (b"1", b"2", b"3") * 20:
+    etags = []
+    for data in (b"1", b"2"):
         store.put("a", data)
-        after = store.head("a").etag
-        assert after != before
-        before = after
+        os.utime(tmp_path / "a", ns=(0, 0))
+        etags.append(store.head("a").etag)
+    assert etags[0] != etags[1]
