@@ -2,6 +2,7 @@
 
 import hashlib
 import posixpath
+from functools import lru_cache
 
 RESERVED_FOLDER = "_kaleidoscope"
 """Where a destination keeps its manifests; no output is ever written below it."""
@@ -10,6 +11,7 @@ _LONGEST_STEM = 160
 """Bytes. With the hash, the node and the extension a name stays below the 255 of file systems."""
 
 
+@lru_cache(maxsize=1024)  # Each output of a source asks for it several times.
 def source_id(source_key: str) -> str:
     """Return 16 hex digits that stand for a source wherever its data set is copied.
 

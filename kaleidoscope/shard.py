@@ -20,13 +20,14 @@ from concurrent.futures import (
 )
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from threading import BoundedSemaphore, Lock
 from typing import Any, TypeVar
 
 import cv2
 
 from kaleidoscope.augment import Augmenter, EncodedOutput, Root
-from kaleidoscope.codecs import extension_for
+from kaleidoscope.codecs import EncodeSpec, extension_for
 from kaleidoscope.errors import CodecError, ObjectMissingError, StoreError
 from kaleidoscope.identity import label_of, output_id, output_key, source_id
 from kaleidoscope.manifest import PartWriter, Record, RunFacts, ShardStats, SourceFacts
@@ -277,7 +278,7 @@ def _output_record(facts: SourceFacts, root: Root, output: EncodedOutput) -> Rec
         op=edges[-1].name,
         params=edges[-1].params,
         ops=f"[{','.join(edge.text for edge in edges)}]",
-        encoding=json.dumps(asdict(output.spec), separators=(",", ":")),
+        encoding=_encoding(output.spec),
         output_key=output_key(facts.source_key, node.name, f".{extension_for(output.spec.format)}"),
         format=output.spec.format,
         width=width,
@@ -285,6 +286,11 @@ def _output_record(facts: SourceFacts, root: Root, output: EncodedOutput) -> Rec
         size=len(output.data),
         sha256=hashlib.sha256(output.data).hexdigest(),
     )
+
+
+@lru_cache(maxsize=8)
+def _encoding(spec: EncodeSpec) -> str:
+    return json.dumps(asdict(spec), separators=(",", ":"))
 
 
 def _failed_record(facts: SourceFacts, node: str, error: Exception) -> Record:
