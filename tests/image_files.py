@@ -153,6 +153,7 @@ def whole_files() -> dict[str, bytes]:
         "BMP": opencv(".bmp", flat),
         "BMP with alpha": opencv(".bmp", np.dstack([flat, flat[..., 0]])),
         "TIFF": tiff(to_rgb(flat), rgb_tiff_tags(orientation=3)),
+        "TIFF with its directory first": save(rgb, "TIFF"),
         "LZW TIFF": opencv(".tiff", image),
         "tiled TIFF": tiff(to_rgb(image), rgb_tiff_tags(), tile=32),
         "TIFF of pages": save(rgb, "TIFF", save_all=True, append_images=[turned]),

@@ -494,6 +494,13 @@ def test_jpeg_filled_up_with_zeros_is_truncated() -> None:
         probe(data[: len(data) // 2] + bytes(len(data) // 2), max_pixels=MAX_PIXELS)
 
 
+def test_webp_chunk_that_reaches_beyond_its_file_is_truncated() -> None:
+    data = bytearray(files.whole_files()["lossy WebP"])
+    struct.pack_into("<I", data, 16, len(data))
+    with pytest.raises(TruncatedImageError, match="chunk"):
+        probe(bytes(data), max_pixels=MAX_PIXELS)
+
+
 def test_end_marker_in_a_comment_between_scans_is_not_the_end() -> None:
     data = files.whole_files()["progressive JPEG"]
     second_scan = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
