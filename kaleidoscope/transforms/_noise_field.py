@@ -48,11 +48,24 @@ def noise_source(noise_seed: int) -> np.random.SFC64:
     return np.random.SFC64(noise_seed)
 
 
-def random_indices(shape: tuple[int, int], *, noise_seed: int) -> npt.NDArray[np.uint16]:
-    """Return independent, uniformly distributed table indices.
+def random_bits(source: np.random.SFC64, num_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return the next bytes of a source.
 
     Raw bits are used because NumPy promises that they stay the same from release to release,
     which it does not for its distributions.
+
+    Args:
+        source: From :func:`noise_source`.
+        num_bytes: At least 1; words of 8 are drawn, and what is left of the last is lost.
+
+    Returns:
+        ``(num_bytes,)`` uint8.
+    """
+    return source.random_raw(-(-num_bytes // 8)).view(np.uint8)[:num_bytes]
+
+
+def random_indices(shape: tuple[int, int], *, noise_seed: int) -> npt.NDArray[np.uint16]:
+    """Return independent, uniformly distributed table indices.
 
     Args:
         shape: Rows and columns, at least 1 each.
@@ -65,6 +78,5 @@ def random_indices(shape: tuple[int, int], *, noise_seed: int) -> npt.NDArray[np
         TransformError: If ``noise_seed`` is out of range.
     """
     rows, columns = shape
-    num_words = -(-rows * columns // 4)
-    bits = noise_source(noise_seed).random_raw(num_words).view(np.uint16)
-    return bits[: rows * columns].reshape(shape)
+    bits = random_bits(noise_source(noise_seed), 2 * rows * columns)
+    return bits.view(np.uint16).reshape(shape)

@@ -1,6 +1,5 @@
 """Add one of three kinds of noise, faint enough to pass for a camera's own."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -11,14 +10,11 @@ from kaleidoscope.errors import TransformError
 from kaleidoscope.model import BgrImage
 from kaleidoscope.seeding import draw_seed
 from kaleidoscope.transforms._base import Operation, Transform
-from kaleidoscope.transforms.gauss_noise import add_gaussian_noise
+from kaleidoscope.transforms._faint_noise import add_faint_gaussian_noise
 from kaleidoscope.transforms.salt_and_pepper import strew_salt_and_pepper
 from kaleidoscope.transforms.speckle import multiply_by_gaussian
 
 NoiseKind: TypeAlias = Literal["gaussian", "salt_and_pepper", "speckle"]
-
-GAUSSIAN_STD = math.sqrt(2)
-"""Grey levels."""
 
 SALT = PEPPER = 0.01
 """Probability for each channel value, dimensionless."""
@@ -40,7 +36,7 @@ def add_noise(image: BgrImage, *, kind: str, noise_seed: int) -> BgrImage:
     """
     match kind:
         case "gaussian":
-            return add_gaussian_noise(image, std=GAUSSIAN_STD, noise_seed=noise_seed)
+            return add_faint_gaussian_noise(image, noise_seed=noise_seed)
         case "salt_and_pepper":
             return strew_salt_and_pepper(image, salt=SALT, pepper=PEPPER, noise_seed=noise_seed)
         case "speckle":

@@ -1,10 +1,12 @@
 """Multiply by Gaussian noise, as the grain of radar, ultrasound and laser images does."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from kaleidoscope.model import BgrImage
@@ -34,11 +36,20 @@ def multiply_by_gaussian(image: BgrImage, *, std: float, noise_seed: int) -> Bgr
     """
     check_within("the standard deviation of speckle", std, low=0, high=1)
     values = image.reshape(image.shape[0], -1)
-    # Floats, since at a small std whole multiples would be far from what the rounding of the
-    # product makes of a Gaussian.
-    multipliers = np.float32(1) + np.float32(std) * normal_quantiles()
-    factors = cv2.LUT(random_indices(values.shape, noise_seed=noise_seed), multipliers)
+    factors = cv2.LUT(random_indices(values.shape, noise_seed=noise_seed), _multipliers(std))
     return as_image(cv2.multiply(values, factors, dtype=cv2.CV_8U)).reshape(image.shape)
+
+
+@lru_cache(maxsize=8)
+def _multipliers(std: float) -> npt.NDArray[np.float32]:
+    """Return 65,536 factors, distributed as a Gaussian about 1.
+
+    Floats, since at a small ``std`` whole multiples would be far from what the rounding of the
+    product makes of a Gaussian.
+    """
+    multipliers: npt.NDArray[np.float32] = np.float32(1) + np.float32(std) * normal_quantiles()
+    multipliers.flags.writeable = False
+    return multipliers
 
 
 @dataclass(frozen=True, slots=True)
