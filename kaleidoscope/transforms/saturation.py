@@ -38,11 +38,14 @@ def adjust_saturation(image: BgrImage, *, gain: float) -> BgrImage:
     blue, green, red = channels = cv2.split(image)
     value = cv2.max(cv2.max(blue, green), red)
     if gain <= 1:
-        return as_image(cv2.merge([cv2.addWeighted(c, gain, value, 1 - gain, 0) for c in channels]))
+        most = cv2.merge([value, value, value])
+        return as_image(cv2.addWeighted(image, gain, most, 1 - gain, 0))
     chroma = cv2.subtract(value, cv2.min(cv2.min(blue, green), red))
-    # A grey pixel has no chroma and nothing to scale; 1 spares the division by zero.
-    full = cv2.divide(value, np.maximum(chroma, 1), dtype=cv2.CV_32F)
-    gains = np.minimum(full, np.float32(gain))
+    # A grey pixel has no chroma and nothing to scale; 1 spares the division by zero. It is an
+    # array, since OpenCV takes a scalar for an array where the image is 4 pixels high.
+    divisor = cv2.max(chroma, np.ones_like(value))
+    full = cv2.divide(value, divisor, dtype=cv2.CV_32F)
+    _, gains = cv2.threshold(full, gain, 0, cv2.THRESH_TRUNC)  # The smaller of both.
     below = [cv2.multiply(cv2.subtract(value, c), gains, dtype=cv2.CV_8U) for c in channels]
     return as_image(cv2.merge([cv2.subtract(value, b) for b in below]))
 
