@@ -283,6 +283,11 @@ NO_PARTS = [
     pytest.param(b"<html>503</html>" * 9, "not a whole parquet file", id="html"),
     pytest.param(PART[:-1], "not a whole parquet file", id="cut-footer"),
     pytest.param(PART[: len(PART) // 2], "not a whole parquet file", id="cut-half"),
+    pytest.param(
+        PART[:-10_000] + PART[-10_000:].replace(b"output_id", b"output\xffid"),
+        "not a whole parquet file",
+        id="names",
+    ),
     pytest.param(unfinished_part(), "not finished by a shard", id="unfinished"),
     pytest.param(part_of_another_release(), "other columns than expected", id="columns"),
     pytest.param(part_with_statistics(b"{"), "statistics are damaged", id="statistics-cut"),
