@@ -144,13 +144,14 @@ def _when_written(result: _SourceResult, threads: "_Threads") -> _SourceResult:
     destination, is a fault of that source alone, and one that no retry mends.
     """
     written: list[Record] = []
-    failures = list(result.records[len(result.writes) :])
+    refused: list[Record] = []
     for record, write in zip(result.records, result.writes, strict=False):
         try:
             threads.wait_for(write)
             written.append(record)
         except InvalidKeyError as error:
-            failures.insert(0, _failed_record(record.source, record.node, error))
+            refused.append(_failed_record(record.source, record.node, error))
+    failures = (*refused, *result.records[len(result.writes) :])
     return replace(result, records=(*written, *failures[:1]))
 
 
@@ -184,12 +185,18 @@ class _Threads(ExitStack):
         """Hand an output to a writer; wait while too many wait already."""
         self._waiting.acquire()
         try:
-            future = self._writers.submit(put)
+            future = self._writers.submit(self._put_unless_broken, put)
         except RuntimeError:  # The shard has failed elsewhere and the writers are stopped.
             self._waiting.release()
             raise
         future.add_done_callback(self._after_write)
         return future
+
+    def _put_unless_broken(self, put: Callable[[], None]) -> None:
+        # A writer is back here before the main thread can have heard of an error and stop it.
+        if self._broken.done():
+            raise CancelledError
+        put()
 
     def _after_write(self, write: Future[None]) -> None:
         self._waiting.release()
