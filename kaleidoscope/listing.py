@@ -1,6 +1,7 @@
 """Which objects below a source prefix are sources, and why the others are left out."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -71,7 +72,13 @@ class SourceListing:
 
 def _below(uri: str, folder: str) -> str | None:
     """Return the key prefix of ``uri`` in ``folder``, "" if they are the same, None if outside."""
+    uri, folder = _resolved(uri).rstrip("/"), _resolved(folder).rstrip("/")
     if uri == folder:
         return ""
-    folder = folder.rstrip("/") + "/"
-    return uri.removeprefix(folder).rstrip("/") + "/" if uri.startswith(folder) else None
+    folder += "/"
+    return uri.removeprefix(folder) + "/" if uri.startswith(folder) else None
+
+
+def _resolved(uri: str) -> str:
+    """Follow links of a local path, so that no destination is taken for a folder of sources."""
+    return uri if "://" in uri else os.path.realpath(uri)
