@@ -7,6 +7,7 @@ names the field, the value and what is possible, before any image is read.
 
 import hashlib
 import json
+import re
 from collections.abc import Hashable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -313,6 +314,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+# YAML 1.1, which PyYAML reads, takes 1e-3 for a string, and json.dumps writes it so.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
 def _explain(error: ValidationError) -> str:
     details = error.errors(include_url=False)
     # A list whose items are wrong is reported as too short as well: say only what is inside.
@@ -320,7 +329,8 @@ def _explain(error: ValidationError) -> str:
     return "\n".join(
         f"  {d['msg']}"
         if d["type"] == "tree"
-        else f"  {_path(d['loc'])}: {d['msg']}, got {_shorten(d['input'])}"
+        # What pydantic calls a tuple is a list to whoever writes YAML.
+        else f"  {_path(d['loc'])}: {d['msg'].replace('tuple', 'list')}, got {_shorten(d['input'])}"
         for d in details
         if d["loc"] not in inner or len(details) == 1
     )

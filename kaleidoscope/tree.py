@@ -88,6 +88,10 @@ class Growth:
     """The edges from the root to here; the last one made this node of its parent."""
 
 
+_MOST_NAMES = 8
+"""Nodes that an error names."""
+
+
 class Tree:
     """The nodes of a recipe's tree, for each source in the order that it is grown in."""
 
@@ -107,9 +111,14 @@ class Tree:
     @cached_property
     def _selected(self) -> tuple[str, ...]:
         select = self._recipe.select
-        names = [
-            node.name for node in _enumerate(self._recipe, self._given) if _keeps(select, node.name)
-        ]
+        every_name = [node.name for node in _enumerate(self._recipe, self._given)]
+        for pattern in (*select.include, *select.exclude):
+            if not fnmatch.filter(every_name, pattern):
+                raise RecipeError(
+                    f"select: the pattern {pattern!r} matches no node; nodes are called "
+                    f"{', '.join(every_name[:_MOST_NAMES])} and so on"
+                )
+        names = [name for name in every_name if _keeps(select, name)]
         if not names:
             raise RecipeError(
                 "select leaves no node of the tree: "

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 
@@ -11,6 +12,10 @@ from kaleidoscope.stores import S3Credentials
 from tools.seaweedfs import SeaweedFS
 
 BUCKET = "kaleidoscope-tests"
+
+# A busy machine may hold a test up for longer than the 200 ms that hypothesis allows.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

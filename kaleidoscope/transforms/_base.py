@@ -13,7 +13,13 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from cv2.typing import MatLike
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    field_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -58,7 +64,7 @@ class Transform(BaseModel, ABC):
     annotation they would be fields.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     operation: ClassVar[type[Operation]]
     """What :meth:`sample` returns and what a manifest's parameters are given back to."""
@@ -70,6 +76,12 @@ class Transform(BaseModel, ABC):
 
     geometric: ClassVar[bool] = False
     """Whether pixels change places, so that masks and boxes would have to follow."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _list_to_tuple(cls, value: Any) -> Any:
+        """YAML and JSON have lists, no tuples."""
+        return tuple(value) if isinstance(value, list) else value
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> Operation:

@@ -244,3 +244,13 @@ def test_every_preset_is_a_recipe_with_nothing_but_its_steps(name: str) -> None:
 def test_an_unknown_preset_is_an_error_that_names_those_there_are(name: str) -> None:
     with pytest.raises(RecipeError, match=r"there are .*classic"):
         Recipe.preset(name)
+
+
+def test_numbers_may_be_written_with_an_exponent() -> None:
+    recipe = Recipe.from_text("transforms: [HorizontalFlip]\nlimits: {max_error_rate: 1e-3}")
+    assert recipe.limits.max_error_rate == 0.001
+
+
+def test_a_number_in_quotes_is_no_number_in_a_range_either() -> None:
+    with pytest.raises(RecipeError, match=r"transforms\[0\].params.limit\[0\]: .*valid number"):
+        Recipe.from_text("transforms: [{name: Rotate, params: {limit: ['1', 2]}}]")

@@ -58,12 +58,19 @@ def test_a_selection_keeps_what_it_names(select: dict[str, Any], expected: list[
     "select",
     [
         {"exclude": ["*"], "keep_original": False},
-        {"include": ["z"], "keep_original": False},
-        {"include": ["??"], "max_depth": 1, "keep_original": False},
+        {"include": ["a*"], "exclude": ["a*"], "keep_original": False},
     ],
 )
 def test_a_selection_that_leaves_nothing_is_an_error(select: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match="select leaves no node of the tree: include"):
+        Tree(make_recipe(select=select))
+
+
+@pytest.mark.parametrize(
+    "select", [{"include": ["z"]}, {"exclude": ["a*", "ba"]}, {"include": ["??"], "max_depth": 1}]
+)
+def test_a_pattern_that_matches_no_node_is_an_error(select: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="matches no node; nodes are called root, a"):
         Tree(make_recipe(select=select))
 
 

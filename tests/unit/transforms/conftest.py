@@ -1,13 +1,8 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from kaleidoscope.model import BgrImage
-
-# A busy machine may hold a test up for longer than the 200 ms that hypothesis allows.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 
 @pytest.fixture
