@@ -1,0 +1,288 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kaleidoscope import pipeline
+from kaleidoscope.errors import ManifestError, ObjectMissingError, PlanError, RunError
+from kaleidoscope.pipeline import StartOptions
+from kaleidoscope.runs import RunKeys, list_runs, load_run
+from kaleidoscope.stores import LocalStore
+from tests import data_sets, image_files
+from tests.data_sets import MANY_SHARDS, NOW, Place
+from tests.faulty_stores import WRITES, Requests, WatchedStore
+
+RECIPE = data_sets.recipe(steps=2, side=16)
+DAY = timedelta(days=1)
+RETRY = replace(MANY_SHARDS, retry_failed=True)
+ONE = image_files.opencv(".jpg", image_files.picture(51, 37))
+OTHER = image_files.opencv(".jpg", image_files.picture(37, 51))
+
+
+def watched(place: Place) -> tuple[Place, Requests]:
+    requests = Requests()
+    return Place(place.source, WatchedStore(place.destination, before=requests)), requests
+
+
+def rows_of(place: Place, key: str) -> pd.DataFrame:
+    rows = place.rows()
+    return rows[rows["source_key"] == key]
+
+
+def same_as_at_once(place: Place, images: Mapping[str, bytes], folder: Path) -> None:
+    """However it came about, it is what one run of these sources makes."""
+    at_once = data_sets.local(folder, images)
+    at_once.run(RECIPE)
+    assert data_sets.facts(place) == data_sets.facts(at_once)
+    assert data_sets.outputs(place) == data_sets.outputs(at_once)
+    data_sets.check_whole(place)
+
+
+def test_a_plan_counts_what_a_run_then_does_and_writes_nothing(tmp_path: Path) -> None:
+    images = {**data_sets.plain_images(5), "notes.txt": b"x"}
+    place = data_sets.local(tmp_path, images)
+    plan = pipeline.make_plan(place.source, place.destination, RECIPE, options=MANY_SHARDS)
+    assert not (tmp_path / "destination").exists()
+    assert (plan.num_sources, plan.num_done, plan.num_shards) == (5, 0, 5)
+    assert plan == pipeline.make_plan(place.source, None, RECIPE, options=MANY_SHARDS)
+    watching, requests = watched(place)
+    report = watching.run(RECIPE)
+    assert report.num_outputs == plan.num_outputs == 20
+    assert report.source_bytes == plan.source_bytes
+    assert len(requests.keys(*WRITES)) == plan.num_puts
+
+
+def test_a_second_run_has_nothing_to_do_and_writes_nothing(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(4))
+    first = place.run(RECIPE)
+    watching, requests = watched(place)
+    assert watching.run(RECIPE, now=NOW + DAY) == first
+    assert requests.keys(*WRITES) == []
+    plan = pipeline.make_plan(place.source, place.destination, RECIPE, options=MANY_SHARDS)
+    assert (plan.num_sources, plan.num_done, plan.num_shards) == (0, 4, 0)
+
+
+def test_only_new_sources_are_done(tmp_path: Path) -> None:
+    images = dict(data_sets.plain_images(4))
+    place = data_sets.local(tmp_path / "grown", images)
+    place.run(RECIPE)
+    new = {"0-first.jpg": ONE, "a/001x.jpg": OTHER, "z/last.jpg": ONE}
+    data_sets.put_all(place.source, new)
+    watching, requests = watched(place)
+    report = watching.run(RECIPE, now=NOW + DAY)
+    assert report.num_sources == 3
+    written = [key for key in requests.keys("put") if not key.startswith("_kaleidoscope/")]
+    assert len(written) == 3 * 4
+    same_as_at_once(place, {**images, **new}, tmp_path / "at once")
+
+
+def test_a_changed_source_is_done_again_and_its_old_rows_are_gone(tmp_path: Path) -> None:
+    images = {"a.jpg": ONE, "b.jpg": OTHER}
+    place = data_sets.local(tmp_path / "changed", images)
+    place.run(RECIPE)
+    images["b.jpg"] = ONE
+    place.source.put("b.jpg", ONE)
+    assert place.run(RECIPE, now=NOW + DAY).num_sources == 1
+    same_as_at_once(place, images, tmp_path / "at once")
+    assert len(set(rows_of(place, "b.jpg")["run_id"])) == 1
+
+
+def test_a_changed_source_that_fails_takes_its_old_rows_with_it(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"a.jpg": ONE, "b.jpg": OTHER})
+    place.run(RECIPE)
+    place.source.put("b.jpg", b"no image")
+    place.run(RECIPE, now=NOW + DAY)
+    assert list(rows_of(place, "b.jpg")["status"]) == ["failed"]
+    assert list(rows_of(place, "a.jpg")["status"]) == ["ok"] * 4
+
+
+def test_a_sample_of_a_changed_source_leaves_no_row_of_the_one_before(tmp_path: Path) -> None:
+    sampled = data_sets.recipe(side=16, select={"max_outputs_per_source": 2})
+    place = data_sets.local(tmp_path, {"a.jpg": ONE})
+    for number in range(6):
+        place.source.put("a.jpg", image_files.opencv(".jpg", image_files.picture(30 + number, 30)))
+        place.run(sampled, now=NOW + number * DAY)
+        assert len(place.rows()) == 2
+        assert len(set(place.rows()["source_sha256"])) == 1
+
+
+def test_a_failed_source_is_done_again_only_if_asked_or_changed(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path / "repaired", {"a.jpg": ONE, "b.jpg": b"no image"})
+    assert place.run(RECIPE).num_failed == 1
+    assert place.start(RECIPE, now=NOW + DAY).plan.num_sources == 0
+    again = place.run(RECIPE, RETRY, now=NOW + DAY)
+    assert (again.num_sources, again.num_failed) == (1, 1)
+    assert len(rows_of(place, "b.jpg")) == 1
+    place.source.put("b.jpg", OTHER)
+    assert place.run(RECIPE, now=NOW + 2 * DAY).num_failed == 0
+    assert place.start(RECIPE, RETRY, now=NOW + 3 * DAY).plan.num_sources == 0
+    same_as_at_once(place, {"a.jpg": ONE, "b.jpg": OTHER}, tmp_path / "at once")
+
+
+def test_a_source_that_failed_half_way_and_is_restored_is_done_again_if_asked(
+    tmp_path: Path,
+) -> None:
+    """An earlier run did this very file, but the failed one may have written over its outputs."""
+    place = data_sets.local(tmp_path, {"a.jpg": ONE})
+    place.run(RECIPE)
+    saved = tmp_path / "saved.jpg"
+    (tmp_path / "source" / "a.jpg").rename(saved)
+    place.source.put("a.jpg", b"no image")
+    place.run(RECIPE, now=NOW + DAY)
+    saved.rename(tmp_path / "source" / "a.jpg")
+    assert place.run(RECIPE, RETRY, now=NOW + 2 * DAY).num_outputs == 4
+    data_sets.check_whole(place)
+
+
+def test_a_removed_source_keeps_its_rows(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"a.jpg": ONE, "b.jpg": OTHER})
+    place.run(RECIPE)
+    place.source.delete(["a.jpg"])
+    place.source.put("c.jpg", ONE)
+    place.run(RECIPE, now=NOW + DAY)
+    assert set(place.rows()["source_key"]) == {"a.jpg", "b.jpg", "c.jpg"}
+    data_sets.check_whole(place)
+
+
+def test_a_destination_inside_the_source_is_no_source_of_later_runs(tmp_path: Path) -> None:
+    source = LocalStore(tmp_path)
+    place = Place(source, LocalStore(tmp_path / "augmented"))
+    data_sets.put_all(source, data_sets.plain_images(2))
+    place.run(RECIPE)
+    plan = pipeline.make_plan(source, place.destination, RECIPE, options=MANY_SHARDS)
+    assert (plan.num_sources, plan.num_done) == (0, 2)
+    data_sets.check_whole(place)
+
+
+def test_a_source_inside_the_destination_is_refused(tmp_path: Path) -> None:
+    place = Place(LocalStore(tmp_path / "photos"), LocalStore(tmp_path))
+    data_sets.put_all(place.source, {"a.jpg": ONE})
+    with pytest.raises(PlanError, match="must not be the destination"):
+        place.run(RECIPE)
+
+
+def test_another_recipe_or_source_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"a.jpg": ONE})
+    place.run(RECIPE)
+    elsewhere = data_sets.local(tmp_path / "elsewhere", {"a.jpg": ONE})
+    watching, requests = watched(place)
+    for other, made in [
+        (watching, data_sets.recipe(steps=2, side=16, seed=8)),
+        (Place(elsewhere.source, watching.destination), RECIPE),
+    ]:
+        with pytest.raises(PlanError, match="Choose another destination"):
+            other.run(made)
+        with pytest.raises(PlanError, match="Choose another destination"):
+            pipeline.make_plan(other.source, other.destination, made, options=MANY_SHARDS)
+    assert requests.keys(*WRITES) == []
+
+
+def test_limits_may_change_between_runs(tmp_path: Path) -> None:
+    small = data_sets.recipe(steps=2, side=16, limits={"max_pixels": 1000})
+    place = data_sets.local(tmp_path, {"a.jpg": ONE})
+    report = place.run(small)
+    assert report.failures == {"too_large": 1}
+    assert report.has_too_many_failures
+    assert place.run(RECIPE, RETRY, now=NOW + DAY).num_outputs == 4
+
+
+def test_without_an_image_there_is_no_plan_and_the_reason_is_told(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"a.txt": b"x", "b.csv": b"x"})
+    with pytest.raises(PlanError, match=r"no image under .*2 no image by extension"):
+        place.run(RECIPE)
+    assert list_runs(place.destination) == ()
+    with pytest.raises(ObjectMissingError):
+        Place(LocalStore(tmp_path / "typo"), place.destination).run(RECIPE)
+
+
+def test_an_interrupted_run_goes_on_with_its_own_shards(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(4))
+    run = place.start(RECIPE, StartOptions(min_shards=2))
+    pipeline.run_shard(place.source, place.destination, run, 1, workers=1, now=NOW)
+    assert place.start(RECIPE, MANY_SHARDS, NOW + DAY) == run
+    assert pipeline.pending_shards(place.destination, run) == (0,)
+    watching, requests = watched(place)
+    report = watching.run(RECIPE, MANY_SHARDS, now=NOW + DAY)
+    assert report.run_id == run.run_id
+    assert report.elapsed_s == DAY.total_seconds()
+    outputs = [key for key in requests.keys("put") if not key.startswith("_kaleidoscope/")]
+    assert len(outputs) == 2 * 4
+
+
+def test_a_run_with_shards_to_do_is_not_committed(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(30))
+    run = place.start(RECIPE)
+    pipeline.run_shard(place.source, place.destination, run, 0, workers=1, now=NOW)
+    with pytest.raises(RunError, match=r"29 of 30 shards are not done \(1, 2, .*10, …\)"):
+        pipeline.commit_run(place.destination, run, now=NOW)
+    with pytest.raises(ManifestError, match="no run is committed"):
+        place.rows()
+
+
+def test_a_commit_is_done_once(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(2))
+    report = place.run(RECIPE)
+    run = load_run(place.destination, report.run_id)
+    watching, requests = watched(place)
+    again = pipeline.commit_run(watching.destination, run, now=NOW + DAY)
+    assert again == report
+    assert requests.keys(*WRITES) == []
+
+
+def test_data_come_first_and_the_marks_last(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(2))
+    done = Requests()
+    store = WatchedStore(place.destination, after=done)
+    report = Place(place.source, store).run(RECIPE)
+    keys, writes = RunKeys(report.run_id), done.keys(*WRITES)
+    assert writes[0] == keys.request
+    assert writes[1:4] == [keys.shard(0), keys.shard(1), keys.plan]
+    first, second = writes.index(keys.part(0)), writes.index(keys.part(1))
+    assert all(key.startswith("a/000-") for key in writes[4:first])
+    assert all(key.startswith("b/001-") for key in writes[first + 1 : second])
+    assert writes[second + 1 :] == [keys.manifest_file(0), keys.report, keys.success]
+
+
+def test_a_damaged_part_stops_the_commit(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(2))
+    run = place.start(RECIPE)
+    for index in range(2):
+        pipeline.run_shard(place.source, place.destination, run, index, workers=1, now=NOW)
+    part = place.destination.get(run.keys.part(1)).data
+    place.destination.put(run.keys.part(1), part[:-100])
+    with pytest.raises(ManifestError, match="parquet"):
+        pipeline.commit_run(place.destination, run, now=NOW)
+    assert not list_runs(place.destination)[0].is_committed
+    # What to do then: without it the shard is not done.
+    place.destination.delete([run.keys.part(1)])
+    place.run(RECIPE)
+    data_sets.check_whole(place)
+
+
+def test_runs_are_named_by_the_time_in_utc(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(1))
+    now = datetime(2026, 7, 1, 1, 30, 0, 999_999, tzinfo=timezone(timedelta(hours=2)))
+    assert place.start(RECIPE, now=now).run_id == f"20260630T233000Z-{RECIPE.digest[:8]}"
+
+
+def test_a_folder_among_the_runs_that_is_none_disturbs_nothing(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(1))
+    place.destination.put(f"{RunKeys('zzz').folder}recipe.json", b"not even read")
+    place.destination.put(f"{RunKeys('notes').folder}readme.txt", b"")
+    assert place.run(RECIPE).num_outputs == 4
+
+
+def test_the_flow_run_is_in_every_row(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"a.jpg": ONE, "b.jpg": b""})
+    run = place.start(RECIPE, StartOptions())
+    pipeline.run_shard(
+        place.source, place.destination, run, 0, workers=1, now=NOW, flow_run_id="flow-7"
+    )
+    pipeline.commit_run(place.destination, run, now=NOW)
+    rows = place.rows()
+    assert set(rows["flow_run_id"]) == {"flow-7"}
+    assert set(rows["run_id"]) == {run.run_id}
+    assert set(rows["created_at"]) == {pd.Timestamp(NOW)}
