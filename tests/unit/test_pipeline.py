@@ -7,10 +7,18 @@ import pandas as pd
 import pytest
 
 from kaleidoscope import pipeline
-from kaleidoscope.errors import ManifestError, ObjectMissingError, PlanError, RunError
+from kaleidoscope.errors import (
+    ManifestError,
+    ObjectMissingError,
+    PlanError,
+    RunError,
+    TransformError,
+)
+from kaleidoscope.model import BgrImage
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.runs import RunKeys, list_runs, load_run
 from kaleidoscope.stores import LocalStore
+from kaleidoscope.transforms.contrast import ContrastScaled
 from tests import data_sets, image_files
 from tests.data_sets import MANY_SHARDS, NOW, Place
 from tests.faulty_stores import WRITES, Requests, WatchedStore
@@ -120,6 +128,28 @@ def test_a_failed_source_is_done_again_only_if_asked_or_changed(tmp_path: Path) 
     assert place.run(RECIPE, now=NOW + 2 * DAY).num_failed == 0
     assert place.start(RECIPE, RETRY, now=NOW + 3 * DAY).plan.num_sources == 0
     same_as_at_once(place, {"a.jpg": ONE, "b.jpg": OTHER}, tmp_path / "at once")
+
+
+def test_a_source_that_fails_twice_has_one_failure_the_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = data_sets.local(tmp_path, {"a.jpg": ONE})
+    good = ContrastScaled.apply
+    will_fail = iter([False, True, True])  # Node ab and then b; later ab.
+
+    def fail(operation: ContrastScaled, image: BgrImage) -> BgrImage:
+        if next(will_fail):
+            raise TransformError("no")
+        contrasted: BgrImage = good(operation, image)
+        return contrasted
+
+    monkeypatch.setattr(ContrastScaled, "apply", fail)
+    place.run(RECIPE)
+    assert list(place.rows()["node"]) == ["root", "a", "ab", "b"]
+    place.run(RECIPE, RETRY, now=NOW + DAY)
+    rows = place.rows()
+    assert list(rows["node"]) == ["root", "a", "ab"]
+    assert list(rows["status"]) == ["ok", "ok", "failed"]
 
 
 def test_a_source_that_failed_half_way_and_is_restored_is_done_again_if_asked(

@@ -242,6 +242,32 @@ def test_what_the_listener_raises_ends_the_shard_and_its_threads(tmp_path: Path)
     assert len(place.output_keys()) <= most
 
 
+def test_sources_that_have_not_begun_when_a_shard_ends_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(20))
+    [first, *_] = place.source.list_objects()
+    stopped = threading.Event()
+    stop = shard._Threads._stop_on_error
+
+    def stop_and_tell(threads: shard._Threads, *error: Any) -> None:
+        stop(threads, *error)
+        stopped.set()
+
+    def read_others_later(action: str, key: str) -> None:
+        if action == "get" and key != first.key:
+            assert stopped.wait(DEADLINE_S)
+
+    def fail(_: ShardStats) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(shard._Threads, "_stop_on_error", stop_and_tell)
+    source = WatchedStore(place.source, before=read_others_later)
+    with pytest.raises(Stopped):
+        run(Place(source, place.destination), workers=1, on_progress=fail)
+    assert len(place.output_keys()) == 8
+
+
 def test_ctrl_c_ends_a_shard_whose_workers_wait_for_slow_writes(tmp_path: Path) -> None:
     place = data_sets.local(tmp_path, data_sets.plain_images(40))
     stuck, interrupted = threading.Event(), threading.Event()
@@ -317,6 +343,7 @@ def test_no_more_outputs_wait_for_a_slow_store_than_the_bound(
     # One more is in the hands of each worker.
     bound = waiting + workers
     monkeypatch.setattr(shard, "MAX_OUTPUTS_WAITING", waiting)
+    monkeypatch.setattr(shard, "OUTPUTS_PER_WRITE", 1)
     monkeypatch.setattr(shard, "NUM_WRITERS", 2)
     place = data_sets.local(tmp_path, data_sets.plain_images(20))
     changed = threading.Condition()
