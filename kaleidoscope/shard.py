@@ -42,8 +42,11 @@ NUM_READERS = 4
 NUM_WRITERS = 12
 """Measured in `benchmarks/`: the client's rate stops growing between 8 and 16."""
 
-MAX_OUTPUTS_WAITING = 64
-"""Encoded outputs that may wait for a writer."""
+OUTPUTS_PER_WRITE = 4
+"""Outputs that a writer is handed at once; to wake a thread costs more than to hash an output."""
+
+MAX_OUTPUTS_WAITING = 96
+"""Encoded outputs that may wait for a writer or be under way: two hand-overs for each writer."""
 
 SOURCES_AHEAD = 4
 """Sources that may be read, or done and not recorded, for each worker."""
@@ -53,8 +56,18 @@ SOURCES_AHEAD = 4
 class _SourceResult:
     """What became of a source."""
 
+    writes: tuple[Future[tuple[Record, ...]], ...]
+    """Each returns the rows of some outputs once they are in the store, or why they never are."""
+    failures: tuple[Record, ...]
+    """The row of what could not be made, if there is such."""
+    source_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A source whose outputs are in the store."""
+
     records: tuple[Record, ...]
-    writes: tuple[Future[None], ...]
     source_bytes: int
 
     def stats(self) -> ShardStats:
@@ -137,22 +150,12 @@ def _in_order(
         yield under_way.popleft()
 
 
-def _when_written(result: _SourceResult, threads: "_Threads") -> _SourceResult:
-    """Wait until the outputs of a source are in the store.
-
-    A key that the store cannot hold, such as one that is too long with the prefix of the
-    destination, is a fault of that source alone, and one that no retry mends.
-    """
-    written: list[Record] = []
-    refused: list[Record] = []
-    for record, write in zip(result.records, result.writes, strict=False):
-        try:
-            threads.wait_for(write)
-            written.append(record)
-        except InvalidKeyError as error:
-            refused.append(_failed_record(record.source, record.node, error))
-    failures = (*refused, *result.records[len(result.writes) :])
-    return replace(result, records=(*written, *failures[:1]))
+def _when_written(result: _SourceResult, threads: "_Threads") -> _Written:
+    """Wait until the outputs of a source are in the store."""
+    records = [record for write in result.writes for record in threads.wait_for(write)]
+    written = [record for record in records if record.status == "ok"]
+    failures = [record for record in records if record.status == "failed"]
+    return _Written((*written, *[*failures, *result.failures][:1]), result.source_bytes)
 
 
 class _Threads(ExitStack):
@@ -160,7 +163,7 @@ class _Threads(ExitStack):
 
     def __init__(self, num_workers: int) -> None:
         super().__init__()
-        self._waiting = BoundedSemaphore(MAX_OUTPUTS_WAITING)
+        self._waiting = BoundedSemaphore(MAX_OUTPUTS_WAITING // OUTPUTS_PER_WRITE)
         # Left in the reverse order: readers, workers, writers, so none is left without its next.
         self._writers = self.enter_context(ThreadPoolExecutor(NUM_WRITERS, "kaleidoscope-write"))
         self.workers = self.enter_context(ThreadPoolExecutor(num_workers, "kaleidoscope-work"))
@@ -181,27 +184,33 @@ class _Threads(ExitStack):
             self._broken.result()
         return future.result()
 
-    def write(self, put: Callable[[], None]) -> Future[None]:
-        """Hand an output to a writer; wait while too many wait already."""
+    def write(self, put: Callable[[], ResultT]) -> Future[ResultT]:
+        """Hand outputs to a writer; wait while too many wait already."""
         self._waiting.acquire()
         try:
-            future = self._writers.submit(self._put_unless_broken, put)
+            future = self._writers.submit(put)
         except RuntimeError:  # The shard has failed elsewhere and the writers are stopped.
             self._waiting.release()
             raise
         future.add_done_callback(self._after_write)
         return future
 
-    def _put_unless_broken(self, put: Callable[[], None]) -> None:
-        # A writer is back here before the main thread can have heard of an error and stop it.
+    def check(self) -> None:
+        """Refuse to go on where a write has failed.
+
+        A writer is at its next output before the main thread can have heard of an error and
+        stop it.
+
+        Raises:
+            CancelledError: If one has.
+        """
         if self._broken.done():
             raise CancelledError
-        put()
 
-    def _after_write(self, write: Future[None]) -> None:
+    def _after_write(self, write: Future[Any]) -> None:
         self._waiting.release()
         error = None if write.cancelled() else write.exception()
-        if error is not None and not isinstance(error, InvalidKeyError):
+        if error is not None:
             with suppress(InvalidStateError):  # The first error is the one to show.
                 self._broken.set_exception(error)
 
@@ -222,10 +231,11 @@ class _SourceTask:
     def run(self, info: ObjectInfo, reading: Future[StoredObject]) -> _SourceResult:
         """Make and hand over the outputs of a source; one that cannot be used becomes a row."""
         facts = _source_facts(info)
-        records: list[Record] = []
-        writes: list[Future[None]] = []
+        writes: list[Future[tuple[Record, ...]]] = []
+        failures: tuple[Record, ...] = ()
         size = 0
         missing: Iterator[str] = iter((ROOT,))
+        made: list[tuple[Record, bytes]] = []
         try:
             stored = reading.result()
             facts, size = _source_facts(stored.info), len(stored.data)
@@ -233,20 +243,36 @@ class _SourceTask:
             facts = _with_header(facts, root)
             missing = iter(self._augmenter.output_nodes(root))
             for output in self._augmenter.outputs(root):
-                record = _output_record(facts, root, output)
-                writes.append(self._write(str(record.output_key), output.data))
-                records.append(record)
+                made.append((_output_record(facts, root, output), output.data))
+                if len(made) == OUTPUTS_PER_WRITE:
+                    writes.append(self._write(made))
+                    made = []
                 next(missing)
         except ObjectMissingError as error:
-            records.append(_failed_record(facts, next(missing), error))
+            failures = (_failed_record(facts, next(missing), error),)
         except (StoreError, CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 -- one bad image never ends a shard.
-            records.append(_failed_record(facts, next(missing), error))
-        return _SourceResult(tuple(records), tuple(writes), size)
+            failures = (_failed_record(facts, next(missing), error),)
+        if made:
+            writes.append(self._write(made))
+        return _SourceResult(tuple(writes), failures, size)
 
-    def _write(self, key: str, data: bytes) -> Future[None]:
-        return self._threads.write(lambda: self._destination.put(key, data))
+    def _write(self, made: Sequence[tuple[Record, bytes]]) -> Future[tuple[Record, ...]]:
+        return self._threads.write(lambda: tuple(self._put(*output) for output in made))
+
+    def _put(self, record: Record, data: bytes) -> Record:
+        """Write an output and return its row.
+
+        A key that the store cannot hold, such as one that is too long with the prefix of the
+        destination, is a fault of that source alone, and one that no retry mends.
+        """
+        self._threads.check()
+        try:
+            self._destination.put(str(record.output_key), data)
+        except InvalidKeyError as error:
+            return _failed_record(record.source, record.node, error)
+        return record
 
 
 def _source_facts(info: ObjectInfo) -> SourceFacts:
