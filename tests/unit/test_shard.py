@@ -344,7 +344,6 @@ def test_no_more_outputs_wait_for_a_slow_store_than_the_bound(
     bound = waiting + workers
     monkeypatch.setattr(shard, "MAX_OUTPUTS_WAITING", waiting)
     monkeypatch.setattr(shard, "OUTPUTS_PER_WRITE", 1)
-    monkeypatch.setattr(shard, "OUTPUTS_PER_WRITE", 1)
     monkeypatch.setattr(shard, "NUM_WRITERS", 2)
     place = data_sets.local(tmp_path, data_sets.plain_images(20))
     changed = threading.Condition()
