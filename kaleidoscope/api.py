@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from kaleidoscope import lineage, pipeline
+from kaleidoscope.errors import SettingsError
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.planning import Plan
@@ -71,6 +72,8 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
         KaleidoscopeError: If the recipe is wrong, there is no image, the destination holds another
             recipe's images, or a store keeps failing. Calling again goes on where it stopped.
     """
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers must be at least 1, or None for all CPUs; got {workers}")
     settings = Settings.from_environment()
     sources = open_store(source, settings=settings)
     outputs = open_store(destination, settings=settings)

@@ -4,18 +4,17 @@ Everything a run knows lies in the destination, so each of these steps may happe
 process, may be killed, and may be done twice.
 """
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
+from kaleidoscope.increments import NewSources, done_sources
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
     RunFacts,
     ShardStats,
-    failed_source_keys,
     merge_parts,
     read_stats,
     sources_from_parquet,
@@ -70,7 +69,7 @@ def make_plan(
     Raises:
         PlanError: If there is no image, or the destination holds another recipe's images.
     """
-    committed = [] if destination is None else _earlier_runs(source, destination, recipe).committed
+    committed = () if destination is None else _earlier_runs(source, destination, recipe).committed
     return _plan(source, destination, recipe, options, committed=committed)
 
 
@@ -305,13 +304,15 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     recipe: Recipe,
     options: StartOptions,
     *,
-    committed: Iterable[str],
+    committed: Sequence[str],
     save: Callable[[Shard], None] | None = None,
 ) -> Plan:
     per_source = estimate(recipe)
     listing = SourceListing(source, destination)
-    done = iter(()) if destination is None else _done_sources(destination, committed, options)
-    new = _NewSources(listing, done)
+    done: Iterator[ObjectInfo] = iter(())
+    if destination is not None:
+        done = done_sources(destination, committed, retry_failed=options.retry_failed)
+    new = NewSources(listing, done)
     num_shards = num_sources = source_bytes = 0
     for shard in cut_shards(
         new, per_source, shard_s=options.shard_s, min_shards=options.min_shards
@@ -326,56 +327,6 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         raise PlanError(f"there is no image under {source.uri}; left out: {others or 'nothing'}")
     left_out = dict(listing.left_out)
     return Plan(num_sources, new.num_done, num_shards, source_bytes, left_out, per_source)
-
-
-class _NewSources:
-    """The sources that no earlier run has done in this version; both inputs are in key order."""
-
-    def __init__(self, sources: Iterable[ObjectInfo], done: Iterator[ObjectInfo]) -> None:
-        self._sources = sources
-        self._done = done
-        self.num_done = 0
-
-    def __iter__(self) -> Iterator[ObjectInfo]:
-        known = next(self._done, None)
-        for source in self._sources:
-            while known is not None and known.key < source.key:
-                known = next(self._done, None)
-            if known is not None and (known.key, known.etag) == (source.key, source.etag):
-                self.num_done += 1
-            else:
-                yield source
-
-
-def _done_sources(
-    destination: Store, committed: Iterable[str], options: StartOptions
-) -> Iterator[ObjectInfo]:
-    """Yield what earlier runs did, in key order, each key in the version done last."""
-    runs = [_planned_sources(destination, run_id, options) for run_id in reversed(list(committed))]
-    # A stable merge: of equal keys the one of the newest run comes first.
-    latest = None
-    for source in heapq.merge(*runs, key=lambda info: info.key):
-        if source.key != latest:
-            latest = source.key
-            yield source
-
-
-def _planned_sources(
-    destination: Store, run_id: str, options: StartOptions
-) -> Iterator[ObjectInfo]:
-    """Yield the sources of a committed run; what is to be done again matches no source."""
-    keys = RunKeys(run_id)
-    failed: frozenset[str] = frozenset()
-    if options.retry_failed:
-        files = destination.list_objects(keys.manifest)
-        failed = frozenset().union(
-            *(failed_source_keys(destination.get(file.key).data) for file in files)
-        )
-    for index in range(load_run(destination, run_id).plan.num_shards):
-        for source in sources_from_parquet(destination.get(keys.shard(index)).data):
-            # No object has an empty etag. Left out, an earlier run's version would count as done,
-            # though this run may have written over some of its outputs.
-            yield replace(source, etag="") if source.key in failed else source
 
 
 def _first_few(indices: tuple[int, ...]) -> str:

@@ -133,3 +133,8 @@ def test_s3_uris_work_with_what_the_environment_says(
     # From a bucket to a folder as well.
     kd.run(f"{s3_uri}/in", str(tmp_path / "out"), RECIPE)
     data_sets.check_whole(Place(source, LocalStore(tmp_path / "out")))
+
+
+def test_a_run_needs_at_least_one_worker(place: Place) -> None:
+    with pytest.raises(SettingsError, match="at least 1.*got -1"):
+        kd_run(place, workers=-1)
