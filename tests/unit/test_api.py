@@ -136,5 +136,5 @@ def test_s3_uris_work_with_what_the_environment_says(
 
 
 def test_a_run_needs_at_least_one_worker(place: Place) -> None:
-    with pytest.raises(SettingsError, match="at least 1.*got -1"):
+    with pytest.raises(SettingsError, match=r"at least 1.*got -1"):
         kd_run(place, workers=-1)
