@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint types imports check constraints clean
+.PHONY: help install test lint types imports check deploy constraints clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ imports: install ## Check that no layer imports a higher one.
 	$(BIN)/lint-imports
 
 check: lint types imports test ## Everything that has to pass before a commit.
+
+deploy: install ## Make work pools and deployments on the Prefect server that is set up.
+	$(BIN)/python -m deployments.work_pools
+	$(BIN)/prefect --no-prompt deploy --all
 
 constraints: install ## Renew constraints.txt from pyproject.toml.
 	$(BIN)/python -m pip install --quiet uv

@@ -63,7 +63,8 @@ class PrefectServer:
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
         try:
-            server = self.start("server", "start", "--host", "127.0.0.1", "--port", str(self._port))
+            address = ("--host", "127.0.0.1", "--port", str(self._port))
+            server = self.start("server", "start", *address, log="server")
             self._wait_until_ready(server)
         except BaseException:
             self._end()
@@ -78,19 +79,22 @@ class PrefectServer:
     ) -> None:
         self._end()
 
-    def start(self, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, log: str, cwd: Path | None = None) -> subprocess.Popen[bytes]:
         """Start ``prefect`` with these arguments; it is ended with the server.
 
-        Its output goes to a log named by its first two arguments.
+        Args:
+            arguments: Of the command line.
+            log: Its output goes to ``<home>/<log>.log``.
+            cwd: Folder to start in.
         """
-        with (self.home / f"{'-'.join(arguments[:2])}.log").open("ab") as log:
+        with (self.home / f"{log}.log").open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", *arguments],
                 env=self.environment,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 # A session of its own: Ctrl-C reaches its user, who ends the servers in order.
                 start_new_session=True,
             )
@@ -103,7 +107,7 @@ class PrefectServer:
         """Start a process worker; ``limit`` is how many runs it has at a time."""
         more = () if limit is None else ("--limit", str(limit))
         arguments = ("worker", "start", "--pool", pool, "--type", "process", *more)
-        return self.start(*arguments, cwd=cwd)
+        return self.start(*arguments, log=f"worker-{pool}", cwd=cwd)
 
     def run(self, *arguments: str, cwd: Path | None = None) -> str:
         """Return what ``prefect`` with these arguments prints.
@@ -137,7 +141,7 @@ class PrefectServer:
             ended = server.poll() is not None
             if ended or time.monotonic() > deadline:
                 state = "ended" if ended else f"does not answer after {START_TIMEOUT_S:.0f} s"
-                log = (self.home / "server-start.log").read_text(errors="replace")
+                log = (self.home / "server.log").read_text(errors="replace")
                 raise RuntimeError(
                     f"the Prefect server {state}; the end of its log:\n{log[-LOG_TAIL_CHARS:]}"
                 )

@@ -1,0 +1,1 @@
+"""What changes with a release: work pools, images, automations."""

@@ -1,0 +1,50 @@
+"""Make the process work pools that prefect.yaml deploys to; may be repeated.
+
+``python -m deployments.work_pools --shards 4`` works on the server that ``PREFECT_API_URL`` or the
+Prefect profile names.
+"""
+
+import argparse
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.workers.process import ProcessWorker
+
+PARENT_POOL = "augment"
+SHARD_POOL = "augment-shard"
+
+
+def make_process_pools(client: SyncPrefectClient, *, shards_at_once: int | None) -> None:
+    """Make one pool for parent runs and one for shards, or bring them up to date.
+
+    Args:
+        client: Of the server.
+        shards_at_once: Shards that run at a time, of all parents together; None is no limit.
+    """
+    for name, description in (
+        (PARENT_POOL, "Parent runs: they plan, wait for their shards and commit."),
+        (SHARD_POOL, "Shards: they make the images."),
+    ):
+        pool = WorkPoolCreate(
+            name=name,
+            type=ProcessWorker.type,
+            description=description,
+            base_job_template=ProcessWorker.get_default_base_job_template(),
+        )
+        client.create_work_pool(pool, overwrite=True)
+    # On the queue, since a pool's own limit is not kept when many runs start at the same time.
+    queue = client.read_work_queue_by_name("default", work_pool_name=SHARD_POOL)
+    client.update_work_queue(queue.id, concurrency_limit=shards_at_once)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shards", type=int, metavar="N", help="shards that run at a time")
+    arguments = parser.parse_args()
+    with get_client(sync_client=True) as client:
+        make_process_pools(client, shards_at_once=arguments.shards)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The parent flow: plan, one task for each shard, commit."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect import Task, flow, get_client, task, unmapped
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
+
+from flows.dispatch import cancel_children, reap_tasks
+from flows.execution import Execution, Job, Placement, open_execution
+from flows.parameters import (
+    ErrorRate,
+    ExecutionName,
+    Places,
+    Replicas,
+    Seconds,
+    Seed,
+    run_title,
+    with_overrides,
+)
+from flows.progress import Progress, shard_line
+from kaleidoscope.errors import KaleidoscopeError, RunError
+from kaleidoscope.manifest import ShardStats
+from kaleidoscope.pipeline import StartOptions, commit_run, pending_shards, start_run
+from kaleidoscope.runs import Report
+from kaleidoscope.summary import describe_plan, describe_report
+
+MOST = 10
+"""Shards that an error names."""
+
+
+def title() -> str:
+    """Return the name of the current flow run: the data set and the recipe."""
+    return run_title(flow_run.parameters["source"], flow_run.parameters["recipe"])
+
+
+def is_worth_another_try(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    """Say whether a shard that failed may succeed when it is run again."""
+    error = state.result(raise_on_failure=False)
+    # What is not ours comes from a library below, such as Prefect's client, and may pass.
+    return not isinstance(error, KaleidoscopeError) or error.retryable
+
+
+@task(
+    name="shard",
+    task_run_name="shard-{shard:05d}",
+    retries=3,
+    # Two processes report a death, up to 15 s apart, and the later report would hit a new try.
+    retry_delay_seconds=exponential_backoff(backoff_factor=10),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_worth_another_try,
+    cache_policy=NO_CACHE,
+)
+def do_shard(shard: int, execution: Execution) -> ShardStats:
+    """Return when the shard's part is in the store, wherever it is run."""
+    stats = execution.run_shard(shard)
+    get_run_logger().info(shard_line(shard, stats))
+    return stats
+
+
+@flow(name="augment", flow_run_name=title, on_cancellation=[cancel_children])
+def augment(  # noqa: PLR0913 -- the fields of a form.
+    source: str,
+    destination: str,
+    *,
+    recipe: str = "classic",
+    seed: Seed | None = None,
+    max_error_rate: ErrorRate | None = None,
+    replicas: Replicas = 2,
+    shard_s: Seconds = 60.0,
+    retry_failed: bool = False,
+    aws_credentials: str | None = None,
+    execution: ExecutionName = "local",
+    shard_deployment: str = "augment-shard/process",
+    shard_time_limit_s: Seconds = 3600.0,
+) -> Report:
+    """Make a large image data set from a small one, and record where every image came from.
+
+    A run that was interrupted is taken up where it stopped, by starting it again with the same
+    source, destination and recipe. A run that is complete makes the images of new sources only.
+
+    Args:
+        source: Where the photographs are, as s3://bucket/prefix or a folder.
+        destination: Where the images and their manifest go, beside the source.
+        recipe: Name of a preset, YAML or JSON text, or the place of a .yaml or .json file.
+        seed: Every random draw follows from it. Empty takes the recipe's.
+        max_error_rate: Fail, after the commit, if a larger share of the sources failed. Empty
+            takes the recipe's.
+        replicas: How many shards are under way at a time.
+        shard_s: CPU seconds of a full shard, which is what a crash can cost.
+        retry_failed: Do the sources that failed in earlier runs again.
+        aws_credentials: Name of an AwsCredentials block. Empty takes the usual AWS chain.
+        execution: local runs the shards in this process, work-pool as runs of the shard
+            deployment.
+        shard_deployment: Flow and name of that deployment.
+        shard_time_limit_s: A run of a shard that takes longer is taken for dead and started again.
+
+    Returns:
+        What the run did; if nothing was missing, what the run before did.
+
+    Raises:
+        KaleidoscopeError: If the run cannot be started, or not be finished; the message says why,
+            and what is done is kept.
+    """
+    places = Places(aws_credentials)
+    wanted = with_overrides(places.recipe(recipe), seed=seed, max_error_rate=max_error_rate)
+    sources, outputs = places.open(source), places.open(destination)
+    options = StartOptions(min_shards=replicas, shard_s=shard_s, retry_failed=retry_failed)
+    run = start_run(sources, outputs, wanted, now=datetime.now(UTC), options=options)
+    logger = get_run_logger()
+    if run.plan.num_shards:
+        logger.info("Run %s\n%s", run.run_id, describe_plan(run.plan, cpus=replicas))
+    else:
+        logger.info("Nothing to do: earlier runs did all %d sources", run.plan.num_done)
+    if pending := pending_shards(outputs, run):
+        time_limit = timedelta(seconds=shard_time_limit_s)
+        placement = Placement(execution, replicas, shard_deployment, time_limit, aws_credentials)
+        do_shards(Job(sources, outputs, run, UUID(flow_run.id)), pending, placement)
+    # Opened again, since credentials of a role may have expired over the shards.
+    report = commit_run(Places(aws_credentials).open(destination), run, now=datetime.now(UTC))
+    return publish(report)
+
+
+def do_shards(job: Job, pending: Sequence[int], placement: Placement) -> None:
+    """Run shards, ``placement.replicas`` at a time, and return when their parts are there.
+
+    Raises:
+        RunError: If some could not be done; the message names them and says why.
+    """
+    with get_client(sync_client=True) as client:
+        if flow_run.run_count > 1:
+            reap_tasks(client, job.flow_run_id)
+        progress = Progress(client, job.run, num_pending=len(pending))
+        runner = ThreadPoolTaskRunner[ShardStats](max_workers=placement.replicas)
+        with (
+            runner as threads,
+            open_execution(job, progress, client, placement) as execution,
+        ):
+            parameters = {"shard": list(pending), "execution": unmapped(execution)}
+            futures = threads.map(do_shard, parameters)
+            errors = {
+                shard: error_in(future) for shard, future in zip(pending, futures, strict=True)
+            }
+        progress.publish()
+    if missing := pending_shards(job.destination, job.run):
+        reasons = "\n".join(f"  shard {shard}: {errors.get(shard)}" for shard in missing[:MOST])
+        raise RunError(
+            f"run {job.run.run_id} is not finished: {len(missing)} of "
+            f"{job.run.plan.num_shards} shards are not done, among them\n{reasons}\nWhat is done "
+            "is kept. Start the run again with the same parameters to do the rest"
+        )
+
+
+def error_in(future: PrefectFuture[Any]) -> str | None:
+    """Return in words why a task failed, when it has ended; None if it did not."""
+    future.wait()
+    if future.state.is_completed():
+        return None
+    error = future.state.result(raise_on_failure=False)
+    return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(future.state)
+
+
+def publish(report: Report) -> Report:
+    """Show a report in Prefect and return it.
+
+    Raises:
+        RunError: If more sources failed than the recipe allows.
+    """
+    text = describe_report(report)
+    get_run_logger().info("Committed\n%s", text)
+    create_markdown_artifact(f"```\n{text}\n```", key="augment-report")
+    if report.has_too_many_failures:
+        raise RunError(
+            f"{report.num_failed} of {report.num_sources} sources failed, more than the "
+            f"max_error_rate of {report.max_error_rate:.0%}; the images of the others are committed"
+        )
+    return report

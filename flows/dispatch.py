@@ -1,0 +1,291 @@
+"""Runs of the shard deployment: made or found again, waited for, cancelled.
+
+A shard is done when its part is in the store, whatever the state of its run says: a run may be
+reported wrongly, start twice or outlive its parent, and nothing is lost or doubled.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self, cast
+from uuid import UUID
+
+import httpx
+from prefect import Flow, Task
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration.routes import ServerRoutes
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+    TaskRunFilterSubFlowRuns,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
+from prefect.exceptions import PrefectException
+from prefect.logging import get_logger
+from prefect.states import AwaitingRetry, Cancelling, Crashed, Pending, to_state_create
+
+from kaleidoscope.errors import RunError
+
+POLL_INTERVAL_S = 2.0
+"""Time between two questions for all children: 400 waiters cost 4.6 requests a second."""
+
+CHILDREN_PER_QUESTION = 200
+"""Prefect's server answers with at most 200 flow runs at a time."""
+
+POLLS_PER_INSPECTION = 15
+"""Every so many polls, children that have stood too long in a state are looked for."""
+
+REFUSED = "Refused"
+"""Name of the failed state of a child that says that a retry cannot help."""
+
+ACTIVE_STATES = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
+
+logger = get_logger("kaleidoscope.dispatch")
+
+
+class ShardLostError(RunError):
+    """A run of a shard ended without its part; another try can help."""
+
+    retryable = True
+
+
+class ShardStoppedError(RunError):
+    """A run of a shard was refused or cancelled; trying again on its own would be wrong."""
+
+
+class ChildRuns:
+    """Waits for many flow runs at once with one question to the server.
+
+    Used as a context manager: a thread asks as long as the block runs. Leaving the block wakes
+    everyone who still waits with a :class:`ShardStoppedError`.
+    """
+
+    def __init__(
+        self,
+        client: SyncPrefectClient,
+        *,
+        time_limit: timedelta,
+        poll_interval_s: float = POLL_INTERVAL_S,
+    ) -> None:
+        """Prepare to wait.
+
+        Args:
+            client: May be shared by threads.
+            time_limit: A child that stands longer than this in Pending or Running is taken for
+                dead and set to Crashed: nobody else notices when a whole machine is gone.
+            poll_interval_s: Seconds between two questions.
+        """
+        self._client = client
+        self._time_limit = time_limit
+        self._poll_interval_s = poll_interval_s
+        self._waiters: dict[UUID, Future[State[Any]]] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="child-runs", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start asking."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop asking and wake who still waits."""
+        self._stop.set()
+        self._thread.join()
+        with self._lock:
+            for waiter in self._waiters.values():
+                waiter.set_exception(ShardStoppedError("the parent flow run is ending"))
+            self._waiters.clear()
+
+    def wait(self, run_id: UUID) -> State[Any]:
+        """Return the final state of a flow run.
+
+        Raises:
+            ShardStoppedError: If the block is left before.
+        """
+        with self._lock:
+            if self._stop.is_set():
+                raise ShardStoppedError("the parent flow run is ending")
+            waiter = self._waiters.setdefault(run_id, Future())
+        return waiter.result()
+
+    def _poll(self) -> None:
+        polls = 0
+        while not self._stop.wait(self._poll_interval_s):
+            polls += 1
+            try:
+                self._settle()
+                if polls % POLLS_PER_INSPECTION == 0:
+                    self._bury()
+            except (httpx.HTTPError, PrefectException) as error:
+                # The children go on without the server's answers, so the wait does too.
+                logger.warning("The Prefect server did not answer and is asked again: %s", error)
+
+    def _settle(self) -> None:
+        for run in self._read(TERMINAL_STATES):
+            with self._lock:
+                waiter = self._waiters.pop(run.id, None)
+            if waiter is not None and run.state is not None:
+                waiter.set_result(run.state)
+
+    def _bury(self) -> None:
+        oldest = datetime.now(UTC) - self._time_limit
+        for run in self._read((StateType.PENDING, StateType.RUNNING)):
+            if run.state is not None and run.state.timestamp < oldest:
+                message = f"{run.state.name} for more than {self._time_limit}, taken for dead"
+                logger.warning("%s: %s", run.name, message)
+                self._client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+
+    def _read(self, states: Sequence[StateType] | set[StateType]) -> Iterator[FlowRun]:
+        with self._lock:
+            waiting = list(self._waiters)
+        for start in range(0, len(waiting), CHILDREN_PER_QUESTION):
+            ids = waiting[start : start + CHILDREN_PER_QUESTION]
+            yield from self._client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids), state=_in(states)),
+                limit=CHILDREN_PER_QUESTION,
+            )
+
+
+class ShardDeployment:
+    """Runs shards as runs of a deployment, one run for each shard however often it is tried."""
+
+    def __init__(
+        self,
+        client: SyncPrefectClient,
+        children: ChildRuns,
+        *,
+        deployment: str,
+        parent_run_id: UUID,
+    ) -> None:
+        """Find the deployment.
+
+        Args:
+            client: May be shared by threads.
+            children: Entered already.
+            deployment: ``flow/deployment``.
+            parent_run_id: The flow run that the shards belong to.
+
+        Raises:
+            RunError: If there is no such deployment.
+        """
+        self._client = client
+        self._children = children
+        self._parent_run_id = parent_run_id
+        self._deployment_id = _find_deployment(client, deployment)
+        self._placeholder: Task[[], None] = Task(fn=_placeholder, name=deployment)
+
+    def run(self, shard: int, parameters: Mapping[str, Any]) -> State[Any]:
+        """Return the final state of the shard's run, which is made if there is none.
+
+        A run that ended and did not complete is set to AwaitingRetry: the same run goes again.
+        """
+        return self._children.wait(self._attach(shard, parameters).id)
+
+    def _attach(self, shard: int, parameters: Mapping[str, Any]) -> FlowRun:
+        name = f"shard-{shard:05d}"
+        # The id of the mapped task will not do as the parent, since task runs are recorded later
+        # than they start; run_deployment's own placeholder counts calls in the order of threads.
+        parent = self._client.create_task_run(
+            self._placeholder,
+            flow_run_id=self._parent_run_id,
+            dynamic_key=str(shard),
+            name=name,
+            state=Pending(),
+        )
+        child = self._client.create_flow_run_from_deployment(
+            self._deployment_id,
+            parameters=dict(parameters),
+            name=name,
+            idempotency_key=f"{self._parent_run_id}:{shard}",
+            parent_task_run_id=parent.id,
+        )
+        if child.state is not None and child.state.is_final():
+            # Whoever asks has seen that the part is missing, even if the run says Completed.
+            self._client.set_flow_run_state(child.id, AwaitingRetry())
+        return child
+
+
+def error_of(shard: int, state: State[Any]) -> RunError:
+    """Return what to raise for a shard whose run ended in ``state`` and left no part.
+
+    Returns:
+        A :class:`ShardStoppedError` if the run was refused or cancelled, and a
+        :class:`ShardLostError`, which can be retried, in every other case.
+    """
+    message = f"shard {shard} ended {state.name} without its part: {state.message or 'no message'}"
+    if state.is_cancelled() or state.name == REFUSED:
+        return ShardStoppedError(message)
+    return ShardLostError(message)
+
+
+def reap_tasks(client: SyncPrefectClient, parent_run_id: UUID) -> None:
+    """Set the tasks that an earlier, dead try of a flow run left Running to Crashed.
+
+    Args:
+        client: The client.
+        parent_run_id: The flow run, before it starts a task of its own.
+    """
+    left = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[parent_run_id])),
+        task_run_filter=TaskRunFilter(
+            state=TaskRunFilterState(
+                type=TaskRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
+            ),
+            # Placeholders of shards follow the runs that they stand for, which may be alive.
+            subflow_runs=TaskRunFilterSubFlowRuns(exists_=False),
+        ),
+    )
+    for task_run in left:
+        state: State[Any] = Crashed(message="The flow run ended before this task did.")
+        client.set_task_run_state(task_run.id, state, force=True)
+
+
+def cancel_children(
+    flow: Flow[..., Any],  # noqa: ARG001 -- what Prefect calls a hook with.
+    flow_run: FlowRun,
+    state: State[Any],  # noqa: ARG001
+) -> None:
+    """Cancel the runs of the shards of a flow run; a hook for the cancellation of their parent.
+
+    Prefect passes a cancellation on by itself, but takes a minute on PostgreSQL and does not come
+    to an end on SQLite.
+    """
+    body = {
+        "flow_runs": FlowRunFilter(
+            parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]),
+            state=_in(ACTIVE_STATES),
+        ).model_dump(mode="json"),
+        "state": to_state_create(Cancelling()).model_dump(mode="json"),
+    }
+    # A route of the server that the client's list of routes lacks.
+    route = cast(ServerRoutes, "/flow_runs/bulk_set_state")
+    with get_client(sync_client=True) as client:
+        while results := client.request("POST", route, json=body).json()["results"]:
+            if all(result["status"] == "ABORT" for result in results):
+                return
+
+
+def _in(states: Sequence[StateType] | set[StateType]) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))
+
+
+def _find_deployment(client: SyncPrefectClient, name: str) -> UUID:
+    try:
+        return client.read_deployment_by_name(name).id
+    except (PrefectException, ValueError) as error:
+        raise RunError(
+            f"no deployment is called {name!r}: {error}; make it with `prefect deploy --all`, "
+            "or run the shards here with execution 'local'"
+        ) from error
+
+
+def _placeholder() -> None:
+    """Stand for a shard's run in the graph of its parent; nothing ever calls this."""

@@ -1,0 +1,184 @@
+"""Where a shard runs: in this process, or as a run of the shard deployment.
+
+Both return what the shard's part says, so the flow that maps shards does not know which it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Protocol, assert_never
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from flows.dispatch import ChildRuns, ShardDeployment, ShardStoppedError, error_of
+from flows.parameters import ExecutionName
+from flows.progress import Progress
+from kaleidoscope.errors import ObjectMissingError
+from kaleidoscope.manifest import ShardStats, read_stats
+from kaleidoscope.pipeline import run_shard
+from kaleidoscope.runs import Run
+from kaleidoscope.settings import available_cpus
+from kaleidoscope.stores import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run, opened."""
+
+    source: Store
+    destination: Store
+    run: Run
+    flow_run_id: UUID
+    """Of the flow run that does it."""
+
+
+class Execution(Protocol):
+    """How a shard is done."""
+
+    def run_shard(self, shard: int) -> ShardStats:
+        """Return when the shard's part is in the store, with what the part says.
+
+        Raises:
+            KaleidoscopeError: If it is not there; ``retryable`` says whether to try again.
+        """
+
+
+class HereExecution:
+    """Runs shards in this process."""
+
+    def __init__(self, job: Job, progress: Progress, *, workers: int) -> None:
+        """Prepare to run shards.
+
+        Args:
+            job: The run.
+            progress: Is told of every source.
+            workers: Threads that transform and encode, for each shard.
+        """
+        self._job = job
+        self._progress = progress
+        self._workers = workers
+        self.stop = Event()
+        """Once set, shards end before their next source."""
+
+    def run_shard(self, shard: int) -> ShardStats:
+        """See :class:`Execution`."""
+        return run_shard(
+            self._job.source,
+            self._job.destination,
+            self._job.run,
+            shard,
+            workers=self._workers,
+            now=datetime.now(UTC),
+            flow_run_id=str(self._job.flow_run_id),
+            on_progress=self._count,
+        )
+
+    def _count(self, stats: ShardStats) -> None:
+        if self.stop.is_set():
+            raise ShardStoppedError("the flow run is ending")
+        self._progress.add(stats)
+
+
+class WorkPoolExecution:
+    """Runs shards as runs of a deployment and reads the parts that they leave."""
+
+    def __init__(
+        self,
+        job: Job,
+        progress: Progress,
+        *,
+        deployment: ShardDeployment,
+        aws_credentials: str | None,
+    ) -> None:
+        """Prepare to run shards.
+
+        Args:
+            job: The run.
+            progress: Is told of every shard.
+            deployment: What runs them.
+            aws_credentials: Name of the block that they open the stores with.
+        """
+        self._job = job
+        self._progress = progress
+        self._deployment = deployment
+        self._aws_credentials = aws_credentials
+
+    def run_shard(self, shard: int) -> ShardStats:
+        """See :class:`Execution`."""
+        stats = self._read_stats(shard)
+        if stats is None:
+            state = self._deployment.run(
+                shard,
+                {
+                    "destination": self._job.destination.uri,
+                    "run_id": self._job.run.run_id,
+                    "shard": shard,
+                    "aws_credentials": self._aws_credentials,
+                },
+            )
+            # The store first, the state second: a run may have been reported wrongly.
+            stats = self._read_stats(shard)
+            if stats is None:
+                raise error_of(shard, state)
+        self._progress.add(stats)
+        return stats
+
+    def _read_stats(self, shard: int) -> ShardStats | None:
+        try:
+            return read_stats(self._job.destination.get(self._job.run.keys.part(shard)).data)
+        except ObjectMissingError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the shards of a run go."""
+
+    execution: ExecutionName
+    replicas: int
+    """Shards that are under way at a time."""
+    deployment: str
+    """``flow/deployment`` that runs a shard on a work pool."""
+    time_limit: timedelta
+    """A run of a shard that takes longer is taken for dead."""
+    aws_credentials: str | None
+    """Name of the block that runs of shards open the stores with."""
+
+
+@contextmanager
+def open_execution(
+    job: Job, progress: Progress, client: SyncPrefectClient, placement: Placement
+) -> Iterator[Execution]:
+    """Make ready to run shards; on leaving, nothing that was begun is waited for.
+
+    Raises:
+        RunError: If there is no such deployment.
+    """
+    match placement.execution:
+        case "local":
+            here = HereExecution(
+                job, progress, workers=max(1, available_cpus() // placement.replicas)
+            )
+            try:
+                yield here
+            finally:
+                here.stop.set()
+        case "work-pool":
+            with ChildRuns(client, time_limit=placement.time_limit) as children:
+                deployment = ShardDeployment(
+                    client,
+                    children,
+                    deployment=placement.deployment,
+                    parent_run_id=job.flow_run_id,
+                )
+                yield WorkPoolExecution(
+                    job,
+                    progress,
+                    deployment=deployment,
+                    aws_credentials=placement.aws_credentials,
+                )
+        case _:
+            assert_never(placement.execution)

@@ -1,0 +1,124 @@
+"""The flow in this process, against a real server."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+import kaleidoscope
+from flows import augment as augment_module
+from flows import execution
+from flows.augment import augment
+from kaleidoscope.errors import AccessError, RunError, StoreError
+from kaleidoscope.pipeline import run_shard
+
+RECIPE = """
+normalize: {side: 32}
+transforms: [HorizontalFlip, Rotate]
+"""
+
+pytestmark = pytest.mark.usefixtures("server")
+
+
+@pytest.fixture(autouse=True)
+def _no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasty = augment_module.do_shard.with_options(retry_delay_seconds=0)
+    monkeypatch.setattr(augment_module, "do_shard", hasty)
+
+
+def hashes(destination: Path) -> dict[str, str]:
+    table = kaleidoscope.read_manifest(str(destination))
+    return dict(zip(table["output_key"], table["sha256"], strict=True))
+
+
+def fail_shard(monkeypatch: pytest.MonkeyPatch, shard: int, errors: list[Exception]) -> list[int]:
+    """Let a shard fail with each error once; returns the list of calls."""
+    calls: list[int] = []
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args[3])
+        if args[3] == shard and errors:
+            raise errors.pop(0)
+        return run_shard(*args, **kwargs)
+
+    monkeypatch.setattr(execution, "run_shard", failing)
+    return calls
+
+
+def test_the_flow_makes_what_the_library_makes(photos: Path, tmp_path: Path) -> None:
+    by_flow, by_library = tmp_path / "flow", tmp_path / "library"
+    report = augment(source=str(photos), destination=str(by_flow), recipe=RECIPE, replicas=3)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    kaleidoscope.run(str(photos), str(by_library), str(tmp_path / "recipe.yaml"))
+    assert report.num_shards == 3
+    assert report.num_outputs == 16
+    assert hashes(by_flow) == hashes(by_library)
+
+
+def test_a_second_run_of_the_same_does_nothing_and_reports_the_first(
+    photos: Path, tmp_path: Path
+) -> None:
+    first, second = (
+        augment(source=str(photos), destination=str(tmp_path / "out"), recipe=RECIPE)
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_a_shard_that_a_store_failed_is_tried_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fail_shard(monkeypatch, 1, [StoreError("down"), ConnectionError("also down")])
+    augment(source=str(photos), destination=str(tmp_path / "out"), recipe=RECIPE, replicas=3)
+    assert sorted(calls) == [0, 1, 1, 1, 2]
+
+
+def test_a_run_with_a_hopeless_shard_fails_and_the_next_one_does_only_that_shard(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fail_shard(monkeypatch, 1, [AccessError("no entry")])
+    out = tmp_path / "out"
+    with pytest.raises(RunError, match=r"1 of 3 shards .*\n.*shard 1: AccessError: no entry\n"):
+        augment(source=str(photos), destination=str(out), recipe=RECIPE, replicas=3)
+    assert sorted(calls) == [0, 1, 2]
+    augment(source=str(photos), destination=str(out), recipe=RECIPE, replicas=3)
+    assert sorted(calls) == [0, 1, 1, 2]
+    assert len(hashes(out)) == 16
+
+
+def test_too_many_broken_sources_fail_the_run_after_its_commit(
+    photos: Path, tmp_path: Path
+) -> None:
+    (photos / "dogs" / "broken.jpg").write_bytes(b"no image")
+    out = tmp_path / "out"
+    with pytest.raises(RunError, match="1 of 5 sources failed"):
+        augment(source=str(photos), destination=str(out), recipe=RECIPE, max_error_rate=0.1)
+    assert len(hashes(out)) == 17
+
+
+def test_a_wrong_recipe_fails_before_anything_is_written(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(kaleidoscope.errors.RecipeError, match="Rotat"):
+        augment(
+            source=str(photos), destination=str(tmp_path / "out"), recipe="transforms:\n- Rotat"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_named_after_its_data_set_and_its_recipe_and_shows_its_progress(
+    photos: Path, tmp_path: Path, client: SyncPrefectClient
+) -> None:
+    state = augment(
+        source=str(photos), destination=str(tmp_path / "out"), recipe=RECIPE, return_state=True
+    )
+    flow_run_id = state.state_details.flow_run_id
+    assert flow_run_id is not None
+    assert client.read_flow_run(flow_run_id).name == "photos-recipe"
+    shown = client.read_artifacts(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    )
+    by_key = {artifact.key: artifact for artifact in shown}
+    assert by_key["augment-progress"].data == 100
+    assert "16 images from 4 of 4 sources" in str(by_key["augment-progress"].description)
+    assert "images    16" in str(by_key["augment-report"].data)

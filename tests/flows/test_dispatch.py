@@ -1,0 +1,235 @@
+"""Dispatch against a real server and a real worker."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Cancelling, Completed, Paused, Running
+
+from flows.dispatch import (
+    ChildRuns,
+    ShardDeployment,
+    ShardLostError,
+    ShardStoppedError,
+    cancel_children,
+    error_of,
+    reap_tasks,
+)
+from kaleidoscope.errors import RunError
+
+DEADLINE_S = 120.0
+HOUR = timedelta(hours=1)
+
+
+@flow(name="toy-parent")
+def toy_parent() -> None:
+    """Only its runs are used, as parents."""
+
+
+@task(name="toy-task")
+def toy_task() -> None:
+    """Only its runs are used."""
+
+
+@pytest.fixture
+def parent_run_id(client: SyncPrefectClient) -> UUID:
+    return client.create_flow_run(toy_parent).id
+
+
+class Shards:
+    """The toy shards of one parent."""
+
+    def __init__(
+        self, client: SyncPrefectClient, deployment: str, parent_run_id: UUID, folder: Path
+    ) -> None:
+        self.client = client
+        self.deployment = deployment
+        self.parent_run_id = parent_run_id
+        self.folder = folder
+
+    def is_done(self, shard: int) -> bool:
+        return (self.folder / f"part-{shard}").exists()
+
+    def tries(self, shard: int) -> int:
+        file = self.folder / f"tries-{shard}"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    def run(self, *shards: int) -> None:
+        """Run shards at the same time and raise what the first that is not done says."""
+        parameters = [{"folder": str(self.folder), "shard": shard} for shard in shards]
+        with (
+            ChildRuns(self.client, time_limit=HOUR, poll_interval_s=0.1) as children,
+            ThreadPoolExecutor(len(shards)) as threads,
+        ):
+            deployment = ShardDeployment(
+                self.client,
+                children,
+                deployment=self.deployment,
+                parent_run_id=self.parent_run_id,
+            )
+            states = list(threads.map(deployment.run, shards, parameters))
+        for shard, state in zip(shards, states, strict=True):
+            if not self.is_done(shard):
+                raise error_of(shard, state)
+
+    def children(self) -> list[FlowRun]:
+        parents = FlowRunFilterParentFlowRunId(any_=[self.parent_run_id])
+        return self.client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parents))
+
+
+@pytest.fixture
+def shards(
+    client: SyncPrefectClient, toy_deployment: str, parent_run_id: UUID, tmp_path: Path
+) -> Shards:
+    return Shards(client, toy_deployment, parent_run_id, tmp_path)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.05)
+
+
+def test_shards_run_as_runs_of_the_deployment_below_their_parent(shards: Shards) -> None:
+    shards.run(0, 1)
+    assert shards.is_done(0)
+    assert shards.is_done(1)
+    assert sorted(child.name for child in shards.children()) == ["shard-00000", "shard-00001"]
+
+
+def test_a_shard_that_failed_goes_again_as_the_same_run(shards: Shards) -> None:
+    (shards.folder / "fail-3").touch()
+    with pytest.raises(ShardLostError, match="as the test wanted"):
+        shards.run(3)
+    shards.run(3)
+    assert shards.tries(3) == 2
+    (child,) = shards.children()
+    assert child.run_count == 2
+
+
+def test_a_shard_that_was_killed_is_lost_and_can_be_run_again(shards: Shards) -> None:
+    (shards.folder / "die-0").touch()
+    with pytest.raises(ShardLostError, match="Crashed"):
+        shards.run(0)
+    # Worker and runner both report the death, and the second report may hit the next try.
+    for _ in range(3):
+        with suppress(ShardLostError):
+            shards.run(0)
+            break
+    assert shards.is_done(0)
+    assert len(shards.children()) == 1
+
+
+def test_a_run_that_says_completed_goes_again_if_its_part_is_missing(shards: Shards) -> None:
+    shards.run(0)
+    (shards.folder / "part-0").unlink()
+    shards.run(0)
+    assert shards.tries(0) == 2
+    assert shards.is_done(0)
+
+
+def test_a_refused_shard_is_not_worth_another_try(shards: Shards) -> None:
+    (shards.folder / "refuse-0").touch()
+    with pytest.raises(ShardStoppedError, match="no retry will help"):
+        shards.run(0)
+
+
+def test_cancelling_the_parent_cancels_running_and_waiting_shards(
+    shards: Shards, client: SyncPrefectClient
+) -> None:
+    (shards.folder / "hold-0").touch()
+    with ThreadPoolExecutor(1) as thread:
+        # Prefect's settings live in the context, and this server's address among them.
+        running = thread.submit(copy_context().run, shards.run, 0, 1, 2)
+        wait_for(lambda: shards.tries(0) == 1)
+        cancel_children(toy_parent, client.read_flow_run(shards.parent_run_id), Cancelling())
+        with pytest.raises(ShardStoppedError, match="Cancel"):
+            running.result(DEADLINE_S)
+    assert not shards.is_done(0)
+
+
+def test_a_shard_that_stands_still_is_taken_for_dead(
+    shards: Shards, client: SyncPrefectClient
+) -> None:
+    (shards.folder / "hold-0").touch()
+    run = make_run(client, shards)
+    client.set_flow_run_state(run.id, Running(), force=True)
+    with ChildRuns(client, time_limit=timedelta(0), poll_interval_s=0.01) as runs:
+        assert runs.wait(run.id).is_crashed()
+
+
+def test_leaving_wakes_who_still_waits(shards: Shards, client: SyncPrefectClient) -> None:
+    run = make_run(client, shards)
+    with ThreadPoolExecutor(1) as thread:
+        with ChildRuns(client, time_limit=HOUR, poll_interval_s=0.01) as runs:
+            waiting = thread.submit(runs.wait, run.id)
+            wait_for(waiting.running)
+        with pytest.raises(ShardStoppedError, match="ending"):
+            waiting.result(DEADLINE_S)
+        with pytest.raises(ShardStoppedError, match="ending"):
+            runs.wait(run.id)
+
+
+def test_waiting_outlasts_a_server_that_does_not_answer(
+    shards: Shards, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(client, shards)
+    client.set_flow_run_state(run.id, Completed(), force=True)
+    ask, failures = client.read_flow_runs, [httpx.ConnectError("down"), httpx.ReadTimeout("busy")]
+
+    def answer_at_last(*args: Any, **kwargs: Any) -> list[FlowRun]:
+        if failures:
+            raise failures.pop()
+        return ask(*args, **kwargs)
+
+    monkeypatch.setattr(client, "read_flow_runs", answer_at_last)
+    with ChildRuns(client, time_limit=HOUR, poll_interval_s=0.01) as runs:
+        assert runs.wait(run.id).is_completed()
+    assert not failures
+
+
+def test_a_deployment_that_is_not_there_is_named(
+    client: SyncPrefectClient, parent_run_id: UUID
+) -> None:
+    with (
+        ChildRuns(client, time_limit=HOUR) as children,
+        pytest.raises(RunError, match=r"'augment-shard/nowhere'.*prefect deploy"),
+    ):
+        ShardDeployment(
+            client, children, deployment="augment-shard/nowhere", parent_run_id=parent_run_id
+        )
+
+
+def test_tasks_that_a_dead_parent_left_running_are_reaped_and_placeholders_are_not(
+    shards: Shards, client: SyncPrefectClient
+) -> None:
+    parent = shards.parent_run_id
+    left = client.create_task_run(toy_task, parent, dynamic_key="0", state=Running())
+    follower = client.create_task_run(toy_task, parent, dynamic_key="1", state=Running())
+    client.create_flow_run_from_deployment(
+        client.read_deployment_by_name(shards.deployment).id,
+        parameters={"folder": str(shards.folder), "shard": 0},
+        parent_task_run_id=follower.id,
+        state=Paused(),
+    )
+    reap_tasks(client, parent)
+    assert client.read_task_run(left.id).state_type == StateType.CRASHED
+    assert client.read_task_run(follower.id).state_type != StateType.CRASHED
+
+
+def make_run(client: SyncPrefectClient, shards: Shards) -> FlowRun:
+    """Make a run that no worker ever sees."""
+    return client.create_flow_run(toy_parent, name=str(shards.folder))

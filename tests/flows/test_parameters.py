@@ -1,0 +1,78 @@
+"""What a form says, turned into values of the library."""
+
+from pathlib import Path
+
+import pytest
+from prefect_aws import AwsCredentials
+from prefect_aws.client_parameters import AwsClientParameters
+from pydantic import SecretStr
+
+from flows.parameters import Places, run_title, with_overrides
+from kaleidoscope.errors import RecipeError, SettingsError
+from kaleidoscope.recipe import Recipe
+from tools.prefect_server import PrefectServer
+from tools.seaweedfs import SeaweedFS
+
+TEXT = "transforms: [Rotate]\nseed: 7"
+
+
+def test_a_recipe_may_be_a_preset_a_text_or_a_file(tmp_path: Path) -> None:
+    places = Places(None)
+    (tmp_path / "mine.yaml").write_text(TEXT)
+    wanted = Recipe.from_text(TEXT)
+    assert places.recipe("classic") == Recipe.preset("classic")
+    assert places.recipe(TEXT) == wanted
+    assert places.recipe('{"transforms": ["Rotate"], "seed": 7}') == wanted
+    assert places.recipe(str(tmp_path / "mine.yaml")) == wanted
+
+
+def test_an_unknown_recipe_is_refused_with_the_presets_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"'clasic'.*classic"):
+        Places(None).recipe("clasic")
+
+
+def test_the_form_has_the_last_word_on_seed_and_error_rate_if_it_says_something() -> None:
+    recipe = Recipe.from_text(TEXT)
+    assert with_overrides(recipe, seed=None, max_error_rate=None) == recipe
+    changed = with_overrides(recipe, seed=0, max_error_rate=0.0)
+    assert changed.seed == 0
+    assert changed.limits.max_error_rate == 0
+
+
+def test_a_block_leads_to_its_server(
+    server: PrefectServer,  # noqa: ARG001 - keeps the block.
+    seaweedfs: SeaweedFS,
+    s3_uri: str,
+) -> None:
+    block = AwsCredentials(
+        aws_access_key_id=seaweedfs.access_key,
+        aws_secret_access_key=SecretStr(seaweedfs.secret_key),
+        aws_client_parameters=AwsClientParameters(endpoint_url=seaweedfs.endpoint_url),
+    )
+    block.save("a-block", overwrite=True)
+    places = Places("a-block")
+    places.open(s3_uri).put("mine.json", b'{"transforms": ["Rotate"], "seed": 7}')
+    assert places.recipe(f"{s3_uri}/mine.json") == Recipe.from_text(TEXT)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_block_that_is_not_there_is_named() -> None:
+    with pytest.raises(SettingsError, match="'no-such-block'"):
+        Places("no-such-block")
+
+
+@pytest.mark.parametrize(
+    ("source", "recipe", "title"),
+    [
+        ("s3://bucket/cats/2026/", "classic", "2026-classic"),
+        ("s3://bucket", "classic", "bucket-classic"),
+        ("/data/photos", "s3://bucket/recipes/mine.yaml", "photos-mine"),
+        ("photos", TEXT, "photos-recipe"),
+        ("photos", '{"transforms": []}', "photos-recipe"),
+        ("/", "classic", "images-classic"),
+    ],
+)
+def test_a_run_is_named_after_its_data_set_and_its_recipe(
+    source: str, recipe: str, title: str
+) -> None:
+    assert run_title(source, recipe) == title
