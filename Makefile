@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint types imports check deploy constraints clean
+.PHONY: help install test demo pictures lint types imports check deploy constraints clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,12 @@ install: $(VENV)/.project ## Make .venv with the pinned dependencies and the pro
 
 test: install ## Run the whole test suite; ARGS="-k tree" is handed to pytest.
 	$(BIN)/python -m pytest $(ARGS)
+
+demo: install ## Run everything on this machine; KEEP=1 leaves the servers up until Ctrl-C.
+	@KEEP=$(KEEP) $(BIN)/python -m tools.demo
+
+pictures: install ## Draw the pictures of the README again.
+	$(BIN)/python -m tools.pictures
 
 lint: install ## Check style and format.
 	$(BIN)/ruff check .
