@@ -99,10 +99,6 @@ class ChildRuns:
         """Stop asking and wake who still waits."""
         self._stop.set()
         self._thread.join()
-        with self._lock:
-            for waiter in self._waiters.values():
-                waiter.set_exception(ShardStoppedError("the parent flow run is ending"))
-            self._waiters.clear()
 
     def wait(self, run_id: UUID) -> State[Any]:
         """Return the final state of a flow run.
@@ -118,15 +114,26 @@ class ChildRuns:
 
     def _poll(self) -> None:
         polls = 0
-        while not self._stop.wait(self._poll_interval_s):
-            polls += 1
-            try:
-                self._settle()
-                if polls % POLLS_PER_INSPECTION == 0:
-                    self._bury()
-            except (httpx.HTTPError, PrefectException) as error:
-                # The children go on without the server's answers, so the wait does too.
-                logger.warning("The Prefect server did not answer and is asked again: %s", error)
+        try:
+            while not self._stop.wait(self._poll_interval_s):
+                polls += 1
+                self._ask(inspect=polls % POLLS_PER_INSPECTION == 0)
+        finally:
+            # Nobody may wait for a thread that has ended, whatever ended it.
+            self._stop.set()
+            with self._lock:
+                for waiter in self._waiters.values():
+                    waiter.set_exception(ShardStoppedError("the parent flow run is ending"))
+                self._waiters.clear()
+
+    def _ask(self, *, inspect: bool) -> None:
+        try:
+            self._settle()
+            if inspect:
+                self._bury()
+        except (httpx.HTTPError, PrefectException) as error:
+            # The children go on without the server's answers, so the wait does too.
+            logger.warning("The Prefect server did not answer and is asked again: %s", error)
 
     def _settle(self) -> None:
         for run in self._read(TERMINAL_STATES):

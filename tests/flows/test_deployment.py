@@ -35,6 +35,9 @@ DEADLINE_S = 240.0
 
 BLOCK = "kaleidoscope-tests"
 
+# Up to seven runs of deployments, each of which takes 10 s on an idle machine.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def credentials(client: SyncPrefectClient, seaweedfs: SeaweedFS) -> str:  # noqa: ARG001 - a server.

@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling, Completed, Paused, Running
 
 from flows.dispatch import (
+    REFUSED,
     ChildRuns,
     ShardDeployment,
     ShardLostError,
@@ -28,9 +29,14 @@ from flows.dispatch import (
     reap_tasks,
 )
 from kaleidoscope.errors import RunError
+from tests.flows import toy
 
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 HOUR = timedelta(hours=1)
+
+
+# A run of a deployment takes 10 s on an idle machine and a minute on a busy one.
+pytestmark = pytest.mark.timeout(600)
 
 
 @flow(name="toy-parent")
@@ -141,6 +147,10 @@ def test_a_run_that_says_completed_goes_again_if_its_part_is_missing(shards: Sha
     assert shards.is_done(0)
 
 
+def test_the_toy_refuses_as_the_shard_does() -> None:
+    assert toy.REFUSED == REFUSED
+
+
 def test_a_refused_shard_is_not_worth_another_try(shards: Shards) -> None:
     (shards.folder / "refuse-0").touch()
     with pytest.raises(ShardStoppedError, match="no retry will help"):
@@ -153,7 +163,7 @@ def test_cancelling_the_parent_cancels_running_and_waiting_shards(
     (shards.folder / "hold-0").touch()
     with ThreadPoolExecutor(1) as thread:
         # Prefect's settings live in the context, and this server's address among them.
-        running = thread.submit(copy_context().run, shards.run, 0, 1, 2)
+        running = thread.submit(copy_context().run, shards.run, 0, 1)
         wait_for(lambda: shards.tries(0) == 1)
         cancel_children(toy_parent, client.read_flow_run(shards.parent_run_id), Cancelling())
         with pytest.raises(ShardStoppedError, match="Cancel"):
@@ -199,6 +209,23 @@ def test_waiting_outlasts_a_server_that_does_not_answer(
     with ChildRuns(client, time_limit=HOUR, poll_interval_s=0.01) as runs:
         assert runs.wait(run.id).is_completed()
     assert not failures
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_poller_that_has_died(
+    shards: Shards, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(client, shards)
+
+    def fall_over(**_: object) -> list[FlowRun]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(client, "read_flow_runs", fall_over)
+    with (
+        ChildRuns(client, time_limit=HOUR, poll_interval_s=0.01) as runs,
+        pytest.raises(ShardStoppedError),
+    ):
+        runs.wait(run.id)
 
 
 def test_a_deployment_that_is_not_there_is_named(
