@@ -1,0 +1,164 @@
+"""What tests see and do in a cluster, the stand-in or a real one."""
+
+import asyncio
+import subprocess
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client import (
+    ApiClient,
+    BatchV1Api,
+    CoreV1Api,
+    V1ConfigMap,
+    V1ObjectMeta,
+    V1Pod,
+    V1Secret,
+)
+
+from tests.cluster.stand_in import StandIn
+
+FLOW_RUN_LABEL = "prefect.io/flow-run-id"
+
+EAT_MEMORY = "python -c 'b\"x\" * (1 << 40)'"
+"""Grows beyond any limit; a kernel that kills by cgroup takes the whole container with it."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What tests ask of a pod."""
+
+    name: str
+    flow_run_id: str
+    phase: str
+    is_leaving: bool
+    """Asked to end."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it runs or will."""
+        return self.phase in ("Pending", "Running")
+
+
+class Cluster:
+    """The objects of one test session in one namespace, found by a label.
+
+    Attributes:
+        labels: What all pods of the session carry.
+    """
+
+    def __init__(
+        self, kubeconfig: Path, namespace: str, session: str, stand_in: StandIn | None
+    ) -> None:
+        """Name the cluster.
+
+        Args:
+            kubeconfig: Leads there.
+            namespace: It exists.
+            session: Unique, of small letters and digits.
+            stand_in: The cluster, if it is none.
+        """
+        self.kubeconfig = kubeconfig
+        self.namespace = namespace
+        self.labels = {"kaleidoscope-test": session}
+        self._stand_in = stand_in
+
+    def make_settings(self, name: str, values: Mapping[str, str]) -> None:
+        """Make a ConfigMap."""
+        one = V1ConfigMap(metadata=self._metadata(name), data=dict(values))
+        self._ask(lambda api: CoreV1Api(api).create_namespaced_config_map(self.namespace, one))
+
+    def make_secret(self, name: str, values: Mapping[str, str]) -> None:
+        """Make a Secret."""
+        encoded = {key: b64encode(value.encode()).decode() for key, value in values.items()}
+        one = V1Secret(metadata=self._metadata(name), data=encoded)
+        self._ask(lambda api: CoreV1Api(api).create_namespaced_secret(self.namespace, one))
+
+    def pods(self, *, of: str | None = None) -> list[Pod]:
+        """Return the pods of the session, or of one flow run."""
+        selector = self._selector if of is None else f"{FLOW_RUN_LABEL}={of}"
+        found = self._ask(
+            lambda api: CoreV1Api(api).list_namespaced_pod(self.namespace, label_selector=selector)
+        )
+        return [_pod(one) for one in found.items]
+
+    def delete_pod(self, name: str) -> None:
+        """Delete a pod as ``kubectl delete pod`` does."""
+        self._ask(lambda api: CoreV1Api(api).delete_namespaced_pod(name, self.namespace))
+
+    def vanish(self, flow_run_id: str) -> None:
+        """Remove the Jobs of a flow run and their pods, without a chance to say good-bye."""
+        pods = [pod.name for pod in self.pods(of=flow_run_id)]
+
+        async def vanish(api: ApiClient) -> None:
+            batch, core = BatchV1Api(api), CoreV1Api(api)
+            selector = f"{FLOW_RUN_LABEL}={flow_run_id}"
+            jobs = await batch.list_namespaced_job(self.namespace, label_selector=selector)
+            for job in jobs.items:
+                await batch.delete_namespaced_job(
+                    job.metadata.name,
+                    self.namespace,
+                    grace_period_seconds=0,
+                    propagation_policy="Orphan",
+                )
+            for pod in pods:
+                await core.delete_namespaced_pod(pod, self.namespace, grace_period_seconds=0)
+
+        self._ask(vanish)
+
+    def use_up_memory(self, pod: str) -> None:
+        """Make the kernel kill a pod for its memory; ``kubectl`` is needed on a real cluster."""
+        if self._stand_in is not None:
+            self._stand_in.kill(self.namespace, pod, "OOMKilled")
+            return
+        command = ["kubectl", "exec", "--namespace", self.namespace, pod, "--"]
+        # It is killed too, so it never succeeds.
+        subprocess.run([*command, "sh", "-c", EAT_MEMORY], check=False, capture_output=True)
+
+    def clean_up(self) -> None:
+        """Remove what the session has made."""
+
+        async def clean_up(api: ApiClient) -> None:
+            batch, core, there = BatchV1Api(api), CoreV1Api(api), self.namespace
+            jobs = await batch.list_namespaced_job(there, label_selector=self._selector)
+            for job in jobs.items:
+                await batch.delete_namespaced_job(
+                    job.metadata.name, there, propagation_policy="Background"
+                )
+            secrets = await core.list_namespaced_secret(there, label_selector=self._selector)
+            for secret in secrets.items:
+                await core.delete_namespaced_secret(secret.metadata.name, there)
+            maps = await core.list_namespaced_config_map(there, label_selector=self._selector)
+            for one in maps.items:
+                await core.delete_namespaced_config_map(one.metadata.name, there)
+
+        self._ask(clean_up)
+
+    @property
+    def _selector(self) -> str:
+        return ",".join(f"{key}={value}" for key, value in self.labels.items())
+
+    def _metadata(self, name: str) -> V1ObjectMeta:
+        return V1ObjectMeta(name=name, labels=self.labels)
+
+    def _ask(self, question: Callable[[ApiClient], Awaitable[T]]) -> T:
+        async def ask() -> T:
+            api = await config.new_client_from_config(config_file=str(self.kubeconfig))
+            async with api:
+                return await question(api)
+
+        return asyncio.run(ask())
+
+
+def _pod(one: V1Pod) -> Pod:
+    return Pod(
+        name=one.metadata.name,
+        flow_run_id=one.metadata.labels.get(FLOW_RUN_LABEL, ""),
+        phase=one.status.phase,
+        is_leaving=one.metadata.deletion_timestamp is not None,
+    )

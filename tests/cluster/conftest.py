@@ -1,0 +1,368 @@
+"""A cluster, a Prefect server, an S3 server and workers, for all tests of this folder."""
+
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import cv2
+import numpy as np
+import pytest
+from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.deployments.runner import RunnerDeployment
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.types.entrypoint import EntrypointType
+
+import kaleidoscope
+from flows.augment import augment
+from flows.shard import augment_shard
+from kaleidoscope.settings import Settings
+from kaleidoscope.stores import S3Credentials, Store, open_store
+from kaleidoscope.transfer import copy_objects
+from tests.cluster.cluster import Cluster
+from tests.cluster.proxy import Proxy
+from tests.cluster.stand_in import StandIn
+from tools.prefect_server import PrefectServer
+from tools.seaweedfs import SeaweedFS
+
+ROOT = Path(__file__).parents[2]
+
+NUM_SHARDS = 6
+
+# Large outputs of small photographs: a shard takes a second, so that a kill can land in it.
+RECIPE = """
+normalize: {side: 1000}
+transforms: [HorizontalFlip, Rotate, GaussNoise, Perspective]
+"""
+
+PARENT_POOL = "cluster-augment"
+SHARD_POOL = "cluster-augment-shard"
+
+DEADLINE_S = 240.0
+
+KILL_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """How pods reach what runs on this machine; see README.md."""
+
+    image: str
+    namespace: str
+    host: str
+    """This machine, as pods see it."""
+
+    @property
+    def bind(self) -> str:
+        """The address that proxies listen at."""
+        return "127.0.0.1" if self.host == "127.0.0.1" else "0.0.0.0"  # noqa: S104 - for pods.
+
+
+@pytest.fixture(scope="session")
+def addresses() -> Addresses:
+    real = "KUBECONFIG" in os.environ
+    names = {"KALEIDOSCOPE_TEST_IMAGE", "KALEIDOSCOPE_TEST_HOST"}
+    if real and (missing := sorted(names - os.environ.keys())):
+        pytest.fail(
+            f"KUBECONFIG names a cluster, so {missing} must be set: tests/cluster/README.md"
+        )
+    return Addresses(
+        image=os.environ["KALEIDOSCOPE_TEST_IMAGE"] if real else "stand-in/kaleidoscope:test",
+        namespace=os.environ.get("KALEIDOSCOPE_TEST_NAMESPACE", "kaleidoscope-runs"),
+        host=os.environ["KALEIDOSCOPE_TEST_HOST"] if real else "127.0.0.1",
+    )
+
+
+@pytest.fixture(scope="session")
+def cluster(addresses: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster that KUBECONFIG names, else the stand-in."""
+    session = secrets.token_hex(4)
+    with ExitStack() as stack:
+        if path := os.environ.get("KUBECONFIG"):
+            cluster = Cluster(Path(path), addresses.namespace, session, None)
+        else:
+            stand_in = stack.enter_context(StandIn(tmp_path_factory.mktemp("cluster")))
+            cluster = Cluster(stand_in.kubeconfig, addresses.namespace, session, stand_in)
+        yield cluster
+        cluster.clean_up()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server that clients in this process talk to."""
+    environment = {"PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "20"}
+    with (
+        PrefectServer(tmp_path_factory.mktemp("prefect"), environment=environment) as server,
+        temporary_settings({PREFECT_API_URL: server.api_url}),
+    ):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(server: PrefectServer) -> Iterator[SyncPrefectClient]:  # noqa: ARG001 - it is there.
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def api(server: PrefectServer, addresses: Addresses) -> Iterator[Proxy]:
+    """Prefect's API as workers and pods see it."""
+    port = urlsplit(server.url).port
+    assert port is not None
+    with Proxy(port, bind=addresses.bind) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def settings_names(
+    cluster: Cluster, addresses: Addresses, seaweedfs: SeaweedFS
+) -> Iterator[dict[str, str]]:
+    """Job variables that name the ConfigMap and the Secret which lead pods to the S3 server."""
+    port = urlsplit(seaweedfs.endpoint_url).port
+    assert port is not None
+    (session,) = cluster.labels.values()
+    name = f"kaleidoscope-test-{session}"
+    with Proxy(port, bind=addresses.bind) as proxy:
+        url = f"http://{addresses.host}:{proxy.port}"
+        cluster.make_settings(
+            name, {"KALEIDOSCOPE_S3_ENDPOINT_URL": url, "KALEIDOSCOPE_S3_REGION": "us-east-1"}
+        )
+        keys = {
+            "AWS_ACCESS_KEY_ID": seaweedfs.access_key,
+            "AWS_SECRET_ACCESS_KEY": seaweedfs.secret_key,
+        }
+        cluster.make_secret(name, keys)
+        yield {"settings_name": name, "s3_secret_name": name}
+
+
+class Worker:
+    """The worker of one pool, as a process that can be killed and started again."""
+
+    def __init__(self, pool: str, environment: Mapping[str, str], log: Path) -> None:
+        self._pool = pool
+        self._environment = environment
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, if it does not run."""
+        if self._process is not None:
+            return
+        command = ("prefect", "worker", "start", "--type", "kubernetes", "--pool", self._pool)
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                env=self._environment,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """End it without a warning, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(KILL_TIMEOUT_S)
+            self._process = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """One worker for each pool."""
+
+    parents: Worker
+    shards: Worker
+
+
+@pytest.fixture(scope="session")
+def all_workers(
+    server: PrefectServer,
+    api: Proxy,
+    cluster: Cluster,
+    addresses: Addresses,
+    pools: tuple[str, str],
+) -> Iterator[Workers]:
+    environment = {
+        **server.environment,
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "PREFECT_API_URL": f"http://{addresses.host}:{api.port}/api",
+        "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES": cluster.namespace,
+        "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    }
+    parents, shards = (Worker(pool, environment, server.home / f"{pool}.log") for pool in pools)
+    yield Workers(parents, shards)
+    parents.kill()
+    shards.kill()
+
+
+@pytest.fixture
+def workers(all_workers: Workers) -> Workers:
+    """Both workers, running."""
+    all_workers.parents.start()
+    all_workers.shards.start()
+    return all_workers
+
+
+@pytest.fixture(scope="session")
+def pools(client: SyncPrefectClient) -> tuple[str, str]:
+    """The work pool of parents and that of shards."""
+    for name in (PARENT_POOL, SHARD_POOL):
+        template = (ROOT / "deployments/kubernetes/base-job-template.json").read_text()
+        pool = WorkPoolCreate(name=name, type="kubernetes", base_job_template=json.loads(template))
+        client.create_work_pool(pool, overwrite=True)
+    return PARENT_POOL, SHARD_POOL
+
+
+@pytest.fixture(scope="session")
+def deployments(
+    pools: tuple[str, str],
+    cluster: Cluster,
+    addresses: Addresses,
+    settings_names: dict[str, str],
+) -> str:
+    """The name of the parent's deployment, with the shard's beside it."""
+    job_variables = {
+        **settings_names,
+        "image": addresses.image,
+        "namespace": cluster.namespace,
+        "labels": cluster.labels,
+        "cpu_request": "250m",
+        # Pods of a real cluster can write nowhere else, and the worker's own home is copied.
+        "env": {"PREFECT_HOME": "/tmp/prefect"},  # noqa: S108 - in the pod.
+    }
+    flows: tuple[Flow[..., Any], ...] = (augment, augment_shard)
+    for flow, pool in zip(flows, pools, strict=True):
+        # A coroutine only where an event loop runs.
+        deployment = cast(
+            "RunnerDeployment",
+            flow.to_deployment(
+                "cluster",
+                work_pool_name=pool,
+                job_variables=job_variables,
+                entrypoint_type=EntrypointType.MODULE_PATH,
+            ),
+        )
+        deployment.apply()
+    return "augment/cluster"
+
+
+class Augmentation:
+    """The deployment of the parent flow, on photographs in S3 of one test."""
+
+    def __init__(self, client: SyncPrefectClient, deployment: str, uri: str, output: Store) -> None:
+        self.client = client
+        self.deployment = deployment
+        self.uri = uri
+        self.output = output
+
+    def start(self, **parameters: Any) -> UUID:
+        return self.client.create_flow_run_from_deployment(
+            self.client.read_deployment_by_name(self.deployment).id,
+            parameters={
+                "source": f"{self.uri}/photos",
+                "destination": f"{self.uri}/out",
+                "recipe": RECIPE,
+                "replicas": 3,
+                # So short that each two sources are a shard of their own.
+                "shard_s": 0.01,
+                "execution": "work-pool",
+                "shard_deployment": "augment-shard/cluster",
+                **parameters,
+            },
+        ).id
+
+    def run(self, run_id: UUID) -> FlowRun:
+        return self.client.read_flow_run(run_id)
+
+    def finish(self, run_id: UUID) -> str | None:
+        """Wait for the run and return what its last state is called."""
+        wait_for(lambda: is_final(self.run(run_id)))
+        return self.run(run_id).state_name
+
+    def children(self, run_id: UUID, *types: StateType) -> list[FlowRun]:
+        parents = FlowRunFilterParentFlowRunId(any_=[run_id])
+        runs = self.client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parents))
+        return [run for run in runs if not types or run.state_type in types]
+
+    def num_parts(self) -> int:
+        return sum("/parts/" in info.key for info in self.output.list_objects())
+
+    def outputs(self) -> dict[str, str]:
+        return hash_images(self.output)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small photographs for each shard."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(2 * NUM_SHARDS):
+        pixels = rng.integers(0, 256, (6, 8, 3), np.uint8)
+        image = cv2.resize(pixels, (80, 60 + index), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / f"photo-{index:02d}.jpg"), image)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def expected(photos: Path) -> dict[str, str]:
+    """What an undisturbed run makes of the photographs, by key."""
+    recipe, out = photos.parent / "recipe.yaml", photos.parent / "out"
+    recipe.write_text(RECIPE)
+    kaleidoscope.run(str(photos), str(out), str(recipe))
+    return hash_images(open_store(str(out)))
+
+
+@pytest.fixture
+def augmentation(  # noqa: PLR0913 - a server, a store, and what lies in it.
+    *,
+    client: SyncPrefectClient,
+    deployments: str,
+    photos: Path,
+    s3_uri: str,
+    s3_settings: Settings,
+    s3_credentials: S3Credentials,
+) -> Augmentation:
+    def at(uri: str) -> Store:
+        return open_store(uri, settings=s3_settings, credentials=s3_credentials)
+
+    copy_objects(open_store(str(photos)), at(f"{s3_uri}/photos"))
+    return Augmentation(client, deployments, s3_uri, at(f"{s3_uri}/out"))
+
+
+def hash_images(store: Store) -> dict[str, str]:
+    """Return the sha256 of every object but the run's own, by key."""
+    keys = [info.key for info in store.list_objects()]
+    return {
+        key: hashlib.sha256(store.get(key).data).hexdigest()
+        for key in keys
+        if not key.startswith("_kaleidoscope/")
+    }
+
+
+def wait_for(condition: Callable[[], Any], *, interval_s: float = 0.2) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(interval_s)
+
+
+def is_final(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_final()
