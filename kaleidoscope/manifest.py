@@ -69,7 +69,10 @@ SCHEMA = pa.schema(
 """The columns. ``params``, ``ops`` and ``encoding`` hold JSON; ``size`` is bytes."""
 
 ROWS_PER_GROUP = 16_384
-"""Rows that are held before they are compressed; about 20 MB of text."""
+"""Rows that are compressed together in a manifest; about 20 MB of text."""
+
+ROWS_HELD = 4_096
+"""Records that a shard holds before it compresses them; about 6 MB."""
 
 ROWS_PER_FILE = 1_000_000
 """Rows of one file of a merged manifest; about 150 MB compressed."""
@@ -194,7 +197,7 @@ class PartWriter:
         """Add rows, in the order in which readers will find them."""
         for record in records:
             self._records.append(record)
-            if len(self._records) >= ROWS_PER_GROUP:
+            if len(self._records) >= ROWS_HELD:
                 self._flush()
 
     def finish(self, stats: ShardStats) -> bytes:

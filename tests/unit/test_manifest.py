@@ -179,7 +179,7 @@ def test_statistics_add_up() -> None:
 def test_a_part_holds_no_more_rows_than_a_group_back(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest, "ROWS_PER_GROUP", 10)
+    monkeypatch.setattr(manifest, "ROWS_HELD", 10)
     writer = PartWriter(RUN)
     records = [make_record(number) for number in range(35)]
     for start in range(0, 35, at_once):
