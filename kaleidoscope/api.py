@@ -6,8 +6,7 @@ environment and the clock; nothing below does.
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from kaleidoscope import lineage, pipeline
 from kaleidoscope.errors import SettingsError
@@ -18,6 +17,9 @@ from kaleidoscope.recipe import Recipe, load_recipe
 from kaleidoscope.runs import Report, Run
 from kaleidoscope.settings import Settings, available_cpus
 from kaleidoscope.stores import open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def plan(source: str, destination: str | None = None, recipe: Recipe | str = "classic") -> Plan:
@@ -102,7 +104,7 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
     return pipeline.commit_run(outputs, started, now=datetime.now(UTC))
 
 
-def read_manifest(destination: str, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_manifest(destination: str, *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
     """Return one row for each output of the committed runs, and one for each failed source.
 
     Args:

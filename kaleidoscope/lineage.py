@@ -3,9 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,21 +17,17 @@ from kaleidoscope.runs import RunEntry, list_runs
 from kaleidoscope.stores import Store
 from kaleidoscope.transforms import load_operation
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _ANY_SIZE = 2**40
 """Pixels: the run that made the row took its source for small enough."""
 
 _IDENTITY = ("output_id", "source_id", "source_sha256", "run_id", "status")
 """What tells a row from the one that took its place."""
 
-_NULLABLE = {
-    pa.int8(): pd.Int8Dtype(),
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-}
-"""Whole numbers stay whole where some are missing, as a failed source's width is."""
 
-
-def read_manifest(destination: Store, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_manifest(destination: Store, *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
     """Return one row for each output, and one for each source that failed.
 
     Only committed runs count. Where a later run made an output again, or did a source that had
@@ -58,7 +53,7 @@ def read_manifest(destination: Store, *, columns: Sequence[str] | None = None) -
         )
     needed = [*wanted, *(name for name in _IDENTITY if name not in wanted)]
     tables = [table for entry in committed for table in _read_tables(destination, entry, needed)]
-    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas(types_mapper=_NULLABLE.get)
+    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas(types_mapper=_nullable_type)
     if len(committed) > 1:
         rows = _latest(rows)
     return rows.loc[:, wanted]
@@ -84,7 +79,16 @@ def _read_tables(destination: Store, entry: RunEntry, columns: list[str]) -> Ite
             ) from error
 
 
-def _latest(rows: pd.DataFrame) -> pd.DataFrame:
+def _nullable_type(kind: pa.DataType) -> Any:
+    """Return a type in which whole numbers stay whole where some are missing."""
+    # Only who reads a manifest needs pandas; a shard does without its second and its 50 MB.
+    import pandas as pd  # noqa: PLC0415
+
+    nullable = {pa.int8(): pd.Int8Dtype, pa.int32(): pd.Int32Dtype, pa.int64(): pd.Int64Dtype}
+    return nullable[kind]() if kind in nullable else None
+
+
+def _latest(rows: "pd.DataFrame") -> "pd.DataFrame":
     """Keep of each output the row of its newest run; runs come in the order of their start."""
     newest = rows.drop_duplicates("source_id", keep="last").set_index("source_id")
     run_id = rows["source_id"].map(newest["run_id"])
