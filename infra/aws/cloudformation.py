@@ -1,0 +1,119 @@
+"""Brings stacks into being, up to date, and away."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError, WaiterError
+
+from infra.aws.errors import AwsError
+
+_PATIENCE = {"Delay": 10, "MaxAttempts": 360}
+"""Seconds between looks, and looks: an hour. A cluster takes about 15 minutes."""
+
+_NEVER_CREATED = {"CREATE_FAILED", "REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
+"""A stack in these states can only be deleted."""
+
+_MAX_REASONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StackState:
+    """A stack as CloudFormation has it."""
+
+    status: str
+    """Such as ``UPDATE_COMPLETE``."""
+
+    parameters: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+class CloudFormation:
+    """Stacks of one account and region."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def find_stack(self, name: str) -> StackState | None:
+        """Return a stack's state, None if there is none."""
+        try:
+            stack = self._client.describe_stacks(StackName=name)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+        return StackState(
+            stack["StackStatus"],
+            {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", ())},
+            {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", ())},
+        )
+
+    def deploy(self, name: str, template: str, parameters: Mapping[str, str]) -> bool:
+        """Make a stack or bring it up to date, and wait.
+
+        Returns:
+            Whether there was anything to do.
+
+        Raises:
+            AwsError: If it failed, with the first reasons that CloudFormation gives.
+        """
+        state = self.find_stack(name)
+        if state is not None and state.status in _NEVER_CREATED:
+            self.delete(name)
+            state = None
+        request = {
+            "StackName": name,
+            "TemplateBody": template,
+            "Parameters": [
+                {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+            ],
+            "Capabilities": ["CAPABILITY_IAM"],
+            "Tags": [{"Key": "kaleidoscope", "Value": name}],
+        }
+        try:
+            if state is None:
+                self._client.create_stack(**request)
+            else:
+                self._client.update_stack(**request)
+        except ClientError as error:
+            # The API has no other sign for this.
+            if "No updates are to be performed" in str(error):
+                return False
+            raise AwsError(f"{name} cannot be deployed: {error}") from error
+        self._wait(name, "stack_create_complete" if state is None else "stack_update_complete")
+        return True
+
+    def delete(self, name: str) -> bool:
+        """Delete a stack and wait.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            AwsError: If something of it could not be deleted.
+        """
+        if self.find_stack(name) is None:
+            return False
+        self._client.delete_stack(StackName=name)
+        self._wait(name, "stack_delete_complete")
+        return True
+
+    def _wait(self, name: str, goal: str) -> None:
+        try:
+            self._client.get_waiter(goal).wait(StackName=name, WaiterConfig=_PATIENCE)
+        except WaiterError as error:
+            reasons = "\n  ".join(self._read_reasons(name)) or str(error)
+            raise AwsError(f"{name} failed:\n  {reasons}") from error
+
+    def _read_reasons(self, name: str) -> list[str]:
+        try:
+            events = self._client.describe_stack_events(StackName=name)["StackEvents"]
+        except ClientError as error:
+            return [str(error)]
+        failed = [
+            f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
+            for event in reversed(events)
+            if event["ResourceStatus"].endswith("_FAILED")
+        ]
+        # The first are causes, those after them are consequences.
+        return failed[:_MAX_REASONS]
