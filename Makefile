@@ -41,12 +41,12 @@ deploy: install ## Make work pools and deployments on the Prefect server that is
 	$(BIN)/python -m deployments.work_pools
 	$(BIN)/prefect --no-prompt deploy --all
 
-constraints: install ## Renew constraints.txt from pyproject.toml.
+constraints: install ## Bring constraints.txt up to pyproject.toml; UPGRADE=1 takes newer releases.
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --group build --group demo --group test \
 		--universal --python-version 3.11 --only-binary :all: --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make constraints" --quiet \
-		--upgrade --output-file constraints.txt
+		$(if $(UPGRADE),--upgrade) --output-file constraints.txt
 
 clean: ## Remove whatever make made, the virtual environment included.
 	rm -rf $(VENV) .demo .cache build dist
