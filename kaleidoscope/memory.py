@@ -1,0 +1,65 @@
+"""How much memory a worker process needs, predicted from the recipe before it starts.
+
+It does not depend on the number of nodes, of sources or of outputs: a tree keeps one image for
+each level, and everything between the threads of a shard is bounded. A test holds the peak that
+was measured below the prediction.
+"""
+
+from kaleidoscope.manifest import ROWS_HELD
+from kaleidoscope.planning import PIXELS_WHERE_UNKNOWN, bytes_per_pixel
+from kaleidoscope.recipe import Recipe
+from kaleidoscope.shard import MAX_OUTPUTS_WAITING, OUTPUTS_PER_WRITE, SOURCES_AHEAD
+
+LIBRARIES_BYTES = 200_000_000
+"""The interpreter with its libraries and what allocators keep of freed memory; the libraries are
+180 MB, 50 of them pandas, which pyarrow imports with the first column that it makes."""
+
+SCRATCH_FRAMES = 7
+"""Images' worth that a kernel takes beside its input: speckle's indices, factors and result."""
+
+ROW_BYTES = 16_000
+"""Of a row that is held: its record, its columns, and pages of them before and after."""
+
+TYPICAL_SOURCE_BYTES = 2_000_000
+
+_CHANNELS = 3
+
+_PIXELS_PER_BYTE = 10
+"""Of a source, at most; a JPEG of quality 75 has 9."""
+
+_DECODING_FRAMES = 2
+"""A decoded source, and the same turned upright."""
+
+_DETAIL = 2
+"""How many times the bytes of a usual photograph an output with noise may have."""
+
+
+def predict_peak_bytes(
+    recipe: Recipe, *, workers: int, largest_source_bytes: int = TYPICAL_SOURCE_BYTES
+) -> int:
+    """Return the most memory that a process needs which runs shards of a recipe.
+
+    Args:
+        recipe: What is made.
+        workers: Threads that transform and encode, at least 1.
+        largest_source_bytes: Size of the largest source file. PNGs of drawings and screens hold
+            more pixels for each byte than is assumed here.
+
+    Returns:
+        Bytes, the libraries included.
+    """
+    source_pixels = min(recipe.limits.max_pixels, largest_source_bytes * _PIXELS_PER_BYTE)
+    frame = _root_pixels(recipe, source_pixels) * _CHANNELS
+    depth = min(recipe.select.max_depth or len(recipe.transforms), len(recipe.transforms))
+    decoding = _DECODING_FRAMES * source_pixels * _CHANNELS
+    per_worker = (depth + SCRATCH_FRAMES) * frame + decoding + SOURCES_AHEAD * largest_source_bytes
+    output = round(frame / _CHANNELS * bytes_per_pixel(recipe.output) * _DETAIL)
+    num_outputs = MAX_OUTPUTS_WAITING + workers * OUTPUTS_PER_WRITE
+    rows = ROWS_HELD * ROW_BYTES
+    return LIBRARIES_BYTES + workers * per_worker + num_outputs * output + rows
+
+
+def _root_pixels(recipe: Recipe, source_pixels: int) -> int:
+    if recipe.normalize.mode == "none":
+        return max(source_pixels, PIXELS_WHERE_UNKNOWN)
+    return recipe.normalize.side**2
