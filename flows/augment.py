@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
-from flows.dispatch import cancel_children, reap_tasks
+from flows.dispatch import Limits, cancel_children, reap_tasks
 from flows.execution import Execution, Job, Placement, open_execution
 from flows.parameters import (
     ErrorRate,
@@ -35,7 +35,7 @@ from kaleidoscope.runs import Report
 from kaleidoscope.summary import describe_plan, describe_report
 
 MOST = 10
-"""Shards that an error names."""
+"""Shards that an error or a report names."""
 
 
 def title() -> str:
@@ -81,6 +81,7 @@ def augment(  # noqa: PLR0913 -- the fields of a form.
     aws_credentials: str | None = None,
     execution: ExecutionName = "local",
     shard_deployment: str = "augment-shard/process",
+    pending_limit_s: Seconds = 300.0,
     shard_time_limit_s: Seconds = 3600.0,
 ) -> Report:
     """Make a large image data set from a small one, and record where every image came from.
@@ -102,7 +103,9 @@ def augment(  # noqa: PLR0913 -- the fields of a form.
         execution: local runs the shards in this process, work-pool as runs of the shard
             deployment.
         shard_deployment: Flow and name of that deployment.
-        shard_time_limit_s: A run of a shard that takes longer is taken for dead and started again.
+        pending_limit_s: A run of a shard that is longer in getting a pod, for want of an image or
+            a node, is given up and another is started.
+        shard_time_limit_s: The same for one that takes longer to do its shard.
 
     Returns:
         What the run did; if nothing was missing, what the run before did.
@@ -121,17 +124,21 @@ def augment(  # noqa: PLR0913 -- the fields of a form.
         logger.info("Run %s\n%s", run.run_id, describe_plan(run.plan, cpus=replicas))
     else:
         logger.info("Nothing to do: earlier runs did all %d sources", run.plan.num_done)
+    setbacks: list[str] = []
     if pending := pending_shards(outputs, run):
-        time_limit = timedelta(seconds=shard_time_limit_s)
-        placement = Placement(execution, replicas, shard_deployment, time_limit, aws_credentials)
-        do_shards(Job(sources, outputs, run, UUID(flow_run.id)), pending, placement)
+        limits = Limits(timedelta(seconds=pending_limit_s), timedelta(seconds=shard_time_limit_s))
+        placement = Placement(execution, replicas, shard_deployment, limits, aws_credentials)
+        setbacks = do_shards(Job(sources, outputs, run, UUID(flow_run.id)), pending, placement)
     # Opened again, since credentials of a role may have expired over the shards.
     report = commit_run(Places(aws_credentials).open(destination), run, now=datetime.now(UTC))
-    return publish(report)
+    return publish(report, setbacks)
 
 
-def do_shards(job: Job, pending: Sequence[int], placement: Placement) -> None:
+def do_shards(job: Job, pending: Sequence[int], placement: Placement) -> list[str]:
     """Run shards, ``placement.replicas`` at a time, and return when their parts are there.
+
+    Returns:
+        What went wrong and was made good, a sentence for each try that came to nothing.
 
     Raises:
         RunError: If some could not be done; the message names them and says why.
@@ -158,6 +165,7 @@ def do_shards(job: Job, pending: Sequence[int], placement: Placement) -> None:
             f"{job.run.plan.num_shards} shards are not done, among them\n{reasons}\nWhat is done "
             "is kept. Start the run again with the same parameters to do the rest"
         )
+    return execution.setbacks
 
 
 def error_in(future: PrefectFuture[Any]) -> str | None:
@@ -169,13 +177,20 @@ def error_in(future: PrefectFuture[Any]) -> str | None:
     return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(future.state)
 
 
-def publish(report: Report) -> Report:
-    """Show a report in Prefect and return it.
+def describe_setbacks(setbacks: Sequence[str]) -> list[str]:
+    """Return lines that say what went wrong and was made good."""
+    more = len(setbacks) - MOST
+    lines = [f"made good: {setback}" for setback in setbacks[:MOST]]
+    return [*lines, f"made good: {more} more"] if more > 0 else lines
+
+
+def publish(report: Report, setbacks: Sequence[str]) -> Report:
+    """Show a report in Prefect, and what went wrong on the way, and return it.
 
     Raises:
         RunError: If more sources failed than the recipe allows.
     """
-    text = describe_report(report)
+    text = "\n".join([describe_report(report), *describe_setbacks(setbacks)])
     get_run_logger().info("Committed\n%s", text)
     create_markdown_artifact(f"```\n{text}\n```", key="augment-report")
     if report.has_too_many_failures:

@@ -4,9 +4,11 @@ A shard is done when its part is in the store, whatever the state of its run say
 reported wrongly, start twice or outlive its parent, and nothing is lost or doubled.
 """
 
+import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 from uuid import UUID
@@ -29,7 +31,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.exceptions import PrefectException
 from prefect.logging import get_logger
-from prefect.states import AwaitingRetry, Cancelling, Crashed, Pending, to_state_create
+from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Pending, to_state_create
 
 from kaleidoscope.errors import RunError
 
@@ -39,13 +41,16 @@ POLL_INTERVAL_S = 2.0
 CHILDREN_PER_QUESTION = 200
 """Prefect's server answers with at most 200 flow runs at a time."""
 
-POLLS_PER_INSPECTION = 15
-"""Every so many polls, children that have stood too long in a state are looked for."""
+INSPECTION_INTERVAL_S = 30.0
+"""Most time between two searches for children that have stood too long in a state."""
 
 REFUSED = "Refused"
 """Name of the failed state of a child that says that a retry cannot help."""
 
-ACTIVE_STATES = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
+ACTIVE_STATES = (StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
+"""In which a run has a process or a pod, or may have."""
+
+CANCELLED_STATES = (StateType.CANCELLING, StateType.CANCELLED)
 
 logger = get_logger("kaleidoscope.dispatch")
 
@@ -60,6 +65,35 @@ class ShardStoppedError(RunError):
     """A run of a shard was refused or cancelled; trying again on its own would be wrong."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a child may stand in a state.
+
+    Prefect's worker notices pods that die, but not those that never start, nor those that went
+    while it was down.
+    """
+
+    pending: timedelta
+    """Until it runs: an image cannot be pulled, no node has room, a pod ended before Prefect."""
+    running: timedelta
+    """Until it ends: a whole machine is gone."""
+
+    @property
+    def shortest(self) -> timedelta:
+        """The shorter of the two."""
+        return min(self.pending, self.running)
+
+    def why_overdue(self, run: FlowRun, *, now: datetime) -> str | None:
+        """Return in words why a run is given up, None if it is not."""
+        state = run.state
+        if state is None or not (state.is_pending() or state.is_running()):
+            return None
+        limit = self.pending if state.is_pending() else self.running
+        if now - state.timestamp <= limit:
+            return None
+        return f"{state.name} for more than {limit}"
+
+
 class ChildRuns:
     """Waits for many flow runs at once with one question to the server.
 
@@ -71,20 +105,21 @@ class ChildRuns:
         self,
         client: SyncPrefectClient,
         *,
-        time_limit: timedelta,
+        limits: Limits,
         poll_interval_s: float = POLL_INTERVAL_S,
     ) -> None:
         """Prepare to wait.
 
         Args:
             client: May be shared by threads.
-            time_limit: A child that stands longer than this in Pending or Running is taken for
-                dead and set to Crashed: nobody else notices when a whole machine is gone.
+            limits: A child that stands longer than this in a state is given up.
             poll_interval_s: Seconds between two questions.
         """
         self._client = client
-        self._time_limit = time_limit
+        self._limits = limits
         self._poll_interval_s = poll_interval_s
+        inspection_s = min(INSPECTION_INTERVAL_S, limits.shortest.total_seconds() / 4)
+        self._polls_per_inspection = max(1, round(inspection_s / poll_interval_s))
         self._waiters: dict[UUID, Future[State[Any]]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -117,7 +152,7 @@ class ChildRuns:
         try:
             while not self._stop.wait(self._poll_interval_s):
                 polls += 1
-                self._ask(inspect=polls % POLLS_PER_INSPECTION == 0)
+                self._ask(inspect=polls % self._polls_per_inspection == 0)
         finally:
             # Nobody may wait for a thread that has ended, whatever ended it.
             self._stop.set()
@@ -130,7 +165,7 @@ class ChildRuns:
         try:
             self._settle()
             if inspect:
-                self._bury()
+                self._give_up_overdue()
         except (httpx.HTTPError, PrefectException) as error:
             # The children go on without the server's answers, so the wait does too.
             logger.warning("The Prefect server did not answer and is asked again: %s", error)
@@ -142,13 +177,20 @@ class ChildRuns:
             if waiter is not None and run.state is not None:
                 waiter.set_result(run.state)
 
-    def _bury(self) -> None:
-        oldest = datetime.now(UTC) - self._time_limit
+    def _give_up_overdue(self) -> None:
+        now = datetime.now(UTC)
         for run in self._read((StateType.PENDING, StateType.RUNNING)):
-            if run.state is not None and run.state.timestamp < oldest:
-                message = f"{run.state.name} for more than {self._time_limit}, taken for dead"
-                logger.warning("%s: %s", run.name, message)
-                self._client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+            if (why := self._limits.why_overdue(run, now=now)) is None:
+                continue
+            message = f"{why}, given up"
+            logger.warning("%s: %s", run.name, message)
+            # So that its pod, if there is one, is taken away. Should it come back to life before,
+            # it writes the same bytes under the same names.
+            self._client.set_flow_run_state(run.id, Cancelling(message=message))
+            with self._lock:
+                waiter = self._waiters.pop(run.id, None)
+            if waiter is not None:
+                waiter.set_result(Crashed(message=message))
 
     def _read(self, states: Sequence[StateType] | set[StateType]) -> Iterator[FlowRun]:
         with self._lock:
@@ -162,7 +204,11 @@ class ChildRuns:
 
 
 class ShardDeployment:
-    """Runs shards as runs of a deployment, one run for each shard however often it is tried."""
+    """Runs shards as runs of a deployment.
+
+    A shard that failed goes again as the same run. One that was cancelled or given up gets
+    another, since a run that is being cancelled cannot be had back at once.
+    """
 
     def __init__(
         self,
@@ -192,32 +238,37 @@ class ShardDeployment:
     def run(self, shard: int, parameters: Mapping[str, Any]) -> State[Any]:
         """Return the final state of the shard's run, which is made if there is none.
 
-        A run that ended and did not complete is set to AwaitingRetry: the same run goes again.
+        A run that is given up ends as Crashed for whoever waits here, whatever comes of it.
         """
-        return self._children.wait(self._attach(shard, parameters).id)
+        for replaced in itertools.count():
+            child = self._attach(shard, parameters, replaced)
+            if child.state is None or child.state.type not in CANCELLED_STATES:
+                break
+        if child.state is not None and child.state.is_final():
+            # Whoever asks has seen that the part is missing, even if the run says Completed.
+            self._client.set_flow_run_state(child.id, AwaitingRetry())
+        return self._children.wait(child.id)
 
-    def _attach(self, shard: int, parameters: Mapping[str, Any]) -> FlowRun:
+    def _attach(self, shard: int, parameters: Mapping[str, Any], replaced: int) -> FlowRun:
+        """Return the shard's run after ``replaced`` others; made by whoever asks first."""
         name = f"shard-{shard:05d}"
+        key = f"{shard}:{replaced}" if replaced else f"{shard}"
         # The id of the mapped task will not do as the parent, since task runs are recorded later
         # than they start; run_deployment's own placeholder counts calls in the order of threads.
         parent = self._client.create_task_run(
             self._placeholder,
             flow_run_id=self._parent_run_id,
-            dynamic_key=str(shard),
+            dynamic_key=key,
             name=name,
             state=Pending(),
         )
-        child = self._client.create_flow_run_from_deployment(
+        return self._client.create_flow_run_from_deployment(
             self._deployment_id,
             parameters=dict(parameters),
             name=name,
-            idempotency_key=f"{self._parent_run_id}:{shard}",
+            idempotency_key=f"{self._parent_run_id}:{key}",
             parent_task_run_id=parent.id,
         )
-        if child.state is not None and child.state.is_final():
-            # Whoever asks has seen that the part is missing, even if the run says Completed.
-            self._client.set_flow_run_state(child.id, AwaitingRetry())
-        return child
 
 
 def error_of(shard: int, state: State[Any]) -> RunError:
@@ -265,19 +316,28 @@ def cancel_children(
     Prefect passes a cancellation on by itself, but takes a minute on PostgreSQL and does not come
     to an end on SQLite.
     """
+    with get_client(sync_client=True) as client:
+        # Nothing would answer Cancelling for a run that only waits for its next try.
+        _set_children(client, flow_run.id, [StateType.SCHEDULED], Cancelled())
+        _set_children(client, flow_run.id, ACTIVE_STATES, Cancelling())
+
+
+def _set_children(
+    client: SyncPrefectClient, parent_id: UUID, states: Sequence[StateType], state: State[Any]
+) -> None:
+    """Set all children that are in some states to another, many with one request."""
     body = {
         "flow_runs": FlowRunFilter(
-            parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]),
-            state=_in(ACTIVE_STATES),
+            parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent_id]),
+            state=_in(states),
         ).model_dump(mode="json"),
-        "state": to_state_create(Cancelling()).model_dump(mode="json"),
+        "state": to_state_create(state).model_dump(mode="json"),
     }
     # A route of the server that the client's list of routes lacks.
     route = cast(ServerRoutes, "/flow_runs/bulk_set_state")
-    with get_client(sync_client=True) as client:
-        while results := client.request("POST", route, json=body).json()["results"]:
-            if all(result["status"] == "ABORT" for result in results):
-                return
+    while results := client.request("POST", route, json=body).json()["results"]:
+        if all(result["status"] == "ABORT" for result in results):
+            return
 
 
 def _in(states: Sequence[StateType] | set[StateType]) -> FlowRunFilterState:

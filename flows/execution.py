@@ -6,14 +6,14 @@ Both return what the shard's part says, so the flow that maps shards does not kn
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from threading import Event
 from typing import Protocol, assert_never
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 
-from flows.dispatch import ChildRuns, ShardDeployment, ShardStoppedError, error_of
+from flows.dispatch import ChildRuns, Limits, ShardDeployment, ShardStoppedError, error_of
 from flows.parameters import ExecutionName
 from flows.progress import Progress
 from kaleidoscope.errors import ObjectMissingError
@@ -38,6 +38,9 @@ class Job:
 class Execution(Protocol):
     """How a shard is done."""
 
+    setbacks: list[str]
+    """What went wrong so far, a sentence for each try of a shard that came to nothing."""
+
     def run_shard(self, shard: int) -> ShardStats:
         """Return when the shard's part is in the store, with what the part says.
 
@@ -60,6 +63,7 @@ class HereExecution:
         self._job = job
         self._progress = progress
         self._workers = workers
+        self.setbacks: list[str] = []
         self.stop = Event()
         """Once set, shards end before their next source."""
 
@@ -105,6 +109,7 @@ class WorkPoolExecution:
         self._progress = progress
         self._deployment = deployment
         self._aws_credentials = aws_credentials
+        self.setbacks: list[str] = []
 
     def run_shard(self, shard: int) -> ShardStats:
         """See :class:`Execution`."""
@@ -122,7 +127,9 @@ class WorkPoolExecution:
             # The store first, the state second: a run may have been reported wrongly.
             stats = self._read_stats(shard)
             if stats is None:
-                raise error_of(shard, state)
+                error = error_of(shard, state)
+                self.setbacks.append(str(error))
+                raise error
         self._progress.add(stats)
         return stats
 
@@ -142,8 +149,8 @@ class Placement:
     """Shards that are under way at a time."""
     deployment: str
     """``flow/deployment`` that runs a shard on a work pool."""
-    time_limit: timedelta
-    """A run of a shard that takes longer is taken for dead."""
+    limits: Limits
+    """A run of a shard that takes longer is given up."""
     aws_credentials: str | None
     """Name of the block that runs of shards open the stores with."""
 
@@ -167,7 +174,7 @@ def open_execution(
             finally:
                 here.stop.set()
         case "work-pool":
-            with ChildRuns(client, time_limit=placement.time_limit) as children:
+            with ChildRuns(client, limits=placement.limits) as children:
                 deployment = ShardDeployment(
                     client,
                     children,

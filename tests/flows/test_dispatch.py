@@ -5,22 +5,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.states import Cancelling, Completed, Paused, Running
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Cancelling, Completed, Paused, Pending, Running, Scheduled
 
 from flows.dispatch import (
     REFUSED,
     ChildRuns,
+    Limits,
     ShardDeployment,
     ShardLostError,
     ShardStoppedError,
@@ -33,6 +34,8 @@ from tests.flows import toy
 
 DEADLINE_S = 240.0
 HOUR = timedelta(hours=1)
+PATIENT = Limits(pending=HOUR, running=HOUR)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 # A run of a deployment takes 10 s on an idle machine and a minute on a busy one.
@@ -76,7 +79,7 @@ class Shards:
         """Run shards at the same time and raise what the first that is not done says."""
         parameters = [{"folder": str(self.folder), "shard": shard} for shard in shards]
         with (
-            ChildRuns(self.client, time_limit=HOUR, poll_interval_s=0.1) as children,
+            ChildRuns(self.client, limits=PATIENT, poll_interval_s=0.1) as children,
             ThreadPoolExecutor(len(shards)) as threads,
         ):
             deployment = ShardDeployment(
@@ -171,20 +174,53 @@ def test_cancelling_the_parent_cancels_running_and_waiting_shards(
     assert not shards.is_done(0)
 
 
-def test_a_shard_that_stands_still_is_taken_for_dead(
+@pytest.mark.parametrize(
+    ("state", "minutes", "why"),
+    [
+        (Pending(), 6, "Pending for more than 0:05:00"),
+        (Pending(), 5, None),
+        (Running(), 6, None),
+        (Running(), 61, "Running for more than 1:00:00"),
+        (Scheduled(), 100, None),
+        (Completed(), 100, None),
+    ],
+)
+def test_runs_are_given_up_when_they_wait_or_run_too_long(
+    state: State[Any], minutes: int, why: str | None
+) -> None:
+    limits = Limits(pending=timedelta(minutes=5), running=HOUR)
+    state.timestamp = NOW - timedelta(minutes=minutes)
+    assert limits.why_overdue(FlowRun(flow_id=uuid4(), state=state), now=NOW) == why
+
+
+def test_a_shard_that_stands_still_is_cancelled_and_taken_for_dead(
     shards: Shards, client: SyncPrefectClient
 ) -> None:
-    (shards.folder / "hold-0").touch()
     run = make_run(client, shards)
     client.set_flow_run_state(run.id, Running(), force=True)
-    with ChildRuns(client, time_limit=timedelta(0), poll_interval_s=0.01) as runs:
+    at_once = Limits(pending=HOUR, running=timedelta(0))
+    with ChildRuns(client, limits=at_once, poll_interval_s=0.01) as runs:
         assert runs.wait(run.id).is_crashed()
+    assert client.read_flow_run(run.id).state_type == StateType.CANCELLING
+
+
+def test_a_shard_whose_run_was_cancelled_gets_another_run(
+    shards: Shards, client: SyncPrefectClient
+) -> None:
+    (shards.folder / "fail-0").touch()
+    with pytest.raises(ShardLostError):
+        shards.run(0)
+    (failed,) = shards.children()
+    client.set_flow_run_state(failed.id, Cancelling(), force=True)
+    shards.run(0)
+    assert shards.is_done(0)
+    assert len(shards.children()) == 2
 
 
 def test_leaving_wakes_who_still_waits(shards: Shards, client: SyncPrefectClient) -> None:
     run = make_run(client, shards)
     with ThreadPoolExecutor(1) as thread:
-        with ChildRuns(client, time_limit=HOUR, poll_interval_s=0.01) as runs:
+        with ChildRuns(client, limits=PATIENT, poll_interval_s=0.01) as runs:
             waiting = thread.submit(runs.wait, run.id)
             wait_for(waiting.running)
         with pytest.raises(ShardStoppedError, match="ending"):
@@ -206,7 +242,7 @@ def test_waiting_outlasts_a_server_that_does_not_answer(
         return ask(*args, **kwargs)
 
     monkeypatch.setattr(client, "read_flow_runs", answer_at_last)
-    with ChildRuns(client, time_limit=HOUR, poll_interval_s=0.01) as runs:
+    with ChildRuns(client, limits=PATIENT, poll_interval_s=0.01) as runs:
         assert runs.wait(run.id).is_completed()
     assert not failures
 
@@ -222,7 +258,7 @@ def test_nobody_waits_for_a_poller_that_has_died(
 
     monkeypatch.setattr(client, "read_flow_runs", fall_over)
     with (
-        ChildRuns(client, time_limit=HOUR, poll_interval_s=0.01) as runs,
+        ChildRuns(client, limits=PATIENT, poll_interval_s=0.01) as runs,
         pytest.raises(ShardStoppedError),
     ):
         runs.wait(run.id)
@@ -232,7 +268,7 @@ def test_a_deployment_that_is_not_there_is_named(
     client: SyncPrefectClient, parent_run_id: UUID
 ) -> None:
     with (
-        ChildRuns(client, time_limit=HOUR) as children,
+        ChildRuns(client, limits=PATIENT) as children,
         pytest.raises(RunError, match=r"'augment-shard/nowhere'.*prefect deploy"),
     ):
         ShardDeployment(
