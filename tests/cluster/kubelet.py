@@ -91,6 +91,12 @@ class Kubelet:
         for task in self._jobs.values():
             task.cancel()
         await asyncio.gather(*self._jobs.values(), return_exceptions=True)
+        # Those of deleted Jobs that are in their time of grace.
+        left = list(self._containers.values())
+        for container in left:
+            container.is_stopped.set()
+            kill_processes(container.pod)
+        await asyncio.gather(*(container.is_ended.wait() for container in left))
 
     async def delete(self, key: Key, grace_s: float | None, policy: str) -> None:
         """Delete a pod or a Job with its pods, after the grace that they have or that is given."""
