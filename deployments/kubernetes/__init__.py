@@ -1,0 +1,1 @@
+"""What is made in a cluster after its manifests: Secrets, the work pool and the deployments."""

@@ -1,0 +1,129 @@
+"""Make ready to run, or run, in the cluster that ``kubectl`` talks to.
+
+``python -m deployments.kubernetes up`` makes Secrets, work pool and deployments after
+``kubectl apply -k``; it asks nothing and may be repeated. ``python -m deployments.kubernetes
+exec COMMAND …`` runs a command that finds Prefect's server in the cluster.
+"""
+
+# ruff: noqa: S603, T201 -- it talks to a person, and starts what they ask for.
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+from deployments.kubernetes.kubectl import ClusterError, forward, get, wait_for_rollout
+from deployments.kubernetes.pool import make_kubernetes_pool
+from deployments.kubernetes.secrets import SYSTEM, make_secrets, read_auth_string
+
+ROOT = Path(__file__).parents[2]
+SERVER_PORT = 4200
+WORKLOADS = (
+    ("statefulset", "prefect-postgres"),
+    ("statefulset", "seaweedfs"),
+    ("deployment", "prefect-server"),
+    ("deployment", "prefect-worker"),
+)
+"""What has to be ready, in the order in which one needs the other."""
+
+DEPLOYMENT = "kubernetes"
+"""Name of both deployments, of parents and of shards, in prefect.yaml."""
+
+
+@contextmanager
+def server_environment() -> Iterator[dict[str, str]]:
+    """Yield the variables by which programs find the cluster's server while the block runs.
+
+    Without a server in the cluster they are those of the caller.
+
+    Raises:
+        ClusterError: If there is none, and the caller names none.
+    """
+    auth_string = read_auth_string()
+    if get("service", "prefect-server", SYSTEM) is None:
+        if not (url := os.environ.get("PREFECT_API_URL")):
+            raise ClusterError("no server in the cluster: set PREFECT_API_URL to your own")
+        yield {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": auth_string}
+        return
+    with forward("prefect-server", SERVER_PORT, SYSTEM) as port:
+        url = f"http://127.0.0.1:{port}/api"
+        yield {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": auth_string}
+
+
+def worker_image() -> str:
+    """Return the image of the worker, which is that of the pods too.
+
+    Raises:
+        ClusterError: If there is no worker.
+    """
+    worker = get("deployment", "prefect-worker", SYSTEM)
+    if worker is None:
+        raise ClusterError(
+            f"no Deployment prefect-worker in {SYSTEM}: "
+            "kubectl apply -k infra/kubernetes/overlays/local"
+        )
+    image: str = worker["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image
+
+
+def up(*, shards_at_once: int | None) -> None:
+    """Make what is missing, bring the rest up to date, and say how to go on.
+
+    Args:
+        shards_at_once: Pods of shards at a time, of all parents together; None is no limit.
+
+    Raises:
+        ClusterError: If the manifests are not applied, or pods do not get ready.
+    """
+    image = os.environ.get("KALEIDOSCOPE_IMAGE") or worker_image()
+    for name in make_secrets():
+        print(f"Made the Secret {name}")
+    for kind, name in WORKLOADS:
+        if get(kind, name, SYSTEM) is not None:
+            print(f"Waiting for {name} ...")
+            wait_for_rollout(f"{kind}/{name}", SYSTEM)
+    with server_environment() as variables:
+        settings = {
+            PREFECT_API_URL: variables["PREFECT_API_URL"],
+            PREFECT_API_AUTH_STRING: variables["PREFECT_API_AUTH_STRING"],
+        }
+        with temporary_settings(settings), get_client(sync_client=True) as client:
+            make_kubernetes_pool(client, shards_at_once=shards_at_once)
+        subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", DEPLOYMENT],
+            cwd=ROOT,
+            env={**os.environ, **variables, "KALEIDOSCOPE_IMAGE": image},
+            check=True,
+        )
+    print(f"Ready: pods run {image}, and docs/kubernetes.md says how to start them.")
+
+
+def main() -> int:
+    """Read the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser("up", help="make Secrets, work pool and deployments")
+    making.add_argument("--shards", type=int, metavar="N", help="pods of shards at a time")
+    running = commands.add_parser("exec", help="run a command that finds the cluster's server")
+    running.add_argument("program", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "up":
+            up(shards_at_once=arguments.shards)
+            return 0
+        with server_environment() as variables:
+            environment = {**os.environ, **variables}
+            return subprocess.run(arguments.program, env=environment, check=False).returncode
+    except (ClusterError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
