@@ -161,3 +161,13 @@ def test_runs_reach_the_local_store_by_s3_alone(
         assert not may_reach(manifests, RUN, SEAWEEDFS, port)
     assert not may_reach(manifests, STRANGER, SEAWEEDFS, 8333)
     assert not may_reach(manifests, SEAWEEDFS, INTERNET, 443)
+
+
+def test_runs_on_aws_get_the_credentials_of_their_role_and_not_of_the_node(
+    render_overlay: Callable[[str], Manifests],
+) -> None:
+    manifests = render_overlay("aws")
+    assert may_reach(manifests, RUN, "169.254.170.23", 80)
+    assert may_reach(manifests, RUN, "fd00:ec2::23", 80)
+    assert not may_reach(manifests, RUN, METADATA, 80)
+    assert not may_reach(manifests, WORKER, "169.254.170.23", 80)
