@@ -2,7 +2,8 @@
 
 ``python -m deployments.kubernetes up`` makes Secrets, work pool and deployments after
 ``kubectl apply -k``; it asks nothing and may be repeated. ``python -m deployments.kubernetes
-exec COMMAND …`` runs a command that finds Prefect's server in the cluster.
+exec COMMAND …`` runs a command that finds Prefect's server in the cluster, and its S3 server
+if it has one.
 """
 
 # ruff: noqa: S603, T201 -- it talks to a person, and starts what they ask for.
@@ -18,12 +19,19 @@ from pathlib import Path
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from deployments.kubernetes.kubectl import ClusterError, forward, get, wait_for_rollout
+from deployments.kubernetes.kubectl import (
+    ClusterError,
+    forward,
+    get,
+    read_secret,
+    wait_for_rollout,
+)
 from deployments.kubernetes.pool import make_kubernetes_pool
 from deployments.kubernetes.secrets import SYSTEM, make_secrets, read_auth_string
 
 ROOT = Path(__file__).parents[2]
 SERVER_PORT = 4200
+S3_PORT = 8333
 WORKLOADS = (
     ("statefulset", "prefect-postgres"),
     ("statefulset", "seaweedfs"),
@@ -54,6 +62,20 @@ def server_environment() -> Iterator[dict[str, str]]:
     with forward("prefect-server", SERVER_PORT, SYSTEM) as port:
         url = f"http://127.0.0.1:{port}/api"
         yield {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": auth_string}
+
+
+@contextmanager
+def store_environment() -> Iterator[dict[str, str]]:
+    """Yield the variables that lead to the cluster's own S3 server, if it has one."""
+    if get("service", "seaweedfs", SYSTEM) is None:
+        yield {}
+        return
+    with forward("seaweedfs", S3_PORT, SYSTEM) as port:
+        url = f"http://127.0.0.1:{port}"
+        yield {
+            "KALEIDOSCOPE_S3_ENDPOINT_URL": url,
+            **(read_secret("kaleidoscope-s3", SYSTEM) or {}),
+        }
 
 
 def worker_image() -> str:
@@ -117,8 +139,8 @@ def main() -> int:
         if arguments.command == "up":
             up(shards_at_once=arguments.shards)
             return 0
-        with server_environment() as variables:
-            environment = {**os.environ, **variables}
+        with server_environment() as server, store_environment() as store:
+            environment = {**os.environ, **server, **store}
             return subprocess.run(arguments.program, env=environment, check=False).returncode
     except (ClusterError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 import sys
 from base64 import b64encode
 from pathlib import Path
@@ -155,3 +156,28 @@ def test_a_machine_without_kubectl_is_told_so(
 def test_a_forwarded_port_is_the_one_that_kubectl_chose() -> None:
     with forward("prefect-server", 4200, SYSTEM) as port:
         assert port == 40123
+
+
+def test_a_command_is_given_the_addresses_and_keys_of_the_cluster(
+    local_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("prefect-server", "seaweedfs"):
+        local_cluster.add("service", SYSTEM, name)
+    make_secrets()
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    show = "import os, json; print(json.dumps(dict(os.environ)))"
+    program = [sys.executable, "-c", show]
+    result = subprocess.run(
+        [sys.executable, "-m", "deployments.kubernetes", "exec", *program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    variables = json.loads(result.stdout)
+    keys = read_secret("kaleidoscope-s3", SYSTEM)
+    assert keys
+    assert variables["PREFECT_API_URL"] == "http://127.0.0.1:40123/api"
+    assert variables["PREFECT_API_AUTH_STRING"] == read_auth_string()
+    assert variables["KALEIDOSCOPE_S3_ENDPOINT_URL"] == "http://127.0.0.1:40123"
+    assert variables["AWS_SECRET_ACCESS_KEY"] == keys["AWS_SECRET_ACCESS_KEY"]
