@@ -1,5 +1,7 @@
 """The command line: ``python -m infra.aws up | check | down``."""
 
+# ruff: noqa: T201 -- it talks to a person.
+
 import argparse
 import os
 import sys

@@ -37,7 +37,7 @@ def run_command(command: Sequence[str]) -> None:
         AwsError: If it failed.
     """
     try:
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True)  # noqa: S603 - fixed programs, found by name.
     except (OSError, subprocess.CalledProcessError) as error:
         raise AwsError(f"{' '.join(command)}: {error}") from error
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-PRICES_OF = "November 2026"
-"""When the table was last looked over."""
+PRICES_OF = "mid-2026"
+"""When the table was made; on-demand prices of a type rarely change after it is out."""
 
 PRICES_REGION = "us-east-1"
 """Elsewhere most prices are within 30 % of these, and in some regions up to 60 % above."""

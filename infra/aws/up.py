@@ -52,7 +52,7 @@ def announce(account: Account, options: ClusterOptions, say: Say) -> None:
     )
     live = spot_prices(account.connect("ec2"), options.shard_types, datetime.now(UTC))
     spot = live or usual_spot_prices(options.shard_types)
-    say(f"\nUSD per hour, list prices of {PRICES_REGION} in {PRICES_OF}; spot prices are")
+    say(f"\nUSD per hour, list prices of {PRICES_REGION}, {PRICES_OF}; spot prices are")
     say(f"{'those of this moment' if live else 'the usual share of them'} in {account.region}:")
     for title, nodes in (("idle", 0), ("at most", int(options.max_shard_nodes))):
         say(f"\n{title}, with {nodes} shard nodes")
@@ -143,11 +143,14 @@ def _say_next_steps(account: Account, repository: str, say: Say) -> None:
     say(
         f"""
 The cluster is up and costs money until `make cluster-down CONFIRM=yes`. kubectl's context for it
-is {CLUSTER_NAME}. Next, the image and Kaleidoscope itself; docs/aws.md has the rest:
+is {CLUSTER_NAME}. Next, the image, then its name and the region in infra/kubernetes/overlays/aws
+(newName: {repository}, AWS_REGION: {account.region}), and Kaleidoscope itself:
 
   aws ecr get-login-password --region {account.region} | \\
     docker login --username AWS --password-stdin {registry}
   docker tag kaleidoscope {repository}:TAG
   docker push {repository}:TAG
-  kubectl apply -k infra/kubernetes/overlays/aws"""
+  kubectl apply -k infra/kubernetes/overlays/aws
+
+docs/aws.md has the rest."""
     )
