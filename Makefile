@@ -5,14 +5,19 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 	2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# The image of pods, worker and server, and what builds it.
+IMAGE ?= kaleidoscope:dev
+BUILDER ?= $(firstword $(foreach name,docker podman buildah,$(if $(shell command -v $(name)),$(name))))
+comma := ,
 # What pytest is given beside its settings in pyproject.toml: make test ARGS="-k tree -x"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo pictures lint types imports check deploy constraints clean
+.PHONY: help install test demo bench bench-quick pictures lint types imports check deploy \
+	image kubernetes prefect s3 cluster-up cluster-check cluster-down constraints clean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.project ## Make .venv with the pinned dependencies and the project.
 
@@ -24,6 +29,13 @@ demo: install ## Run everything on this machine; KEEP=1 leaves the servers up un
 
 pictures: install ## Draw the pictures of the README again.
 	$(BIN)/python -m tools.pictures
+
+bench: install ## Measure speed, memory and scale beside others; writes docs/benchmarks.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "matplotlib>=3.10,<4"
+	$(BIN)/python -m benchmarks
+
+bench-quick: install ## Measure the main ratios in about three minutes.
+	$(BIN)/python -m benchmarks --quick
 
 lint: install ## Check style and format.
 	$(BIN)/ruff check .
@@ -39,14 +51,44 @@ check: lint types imports test ## Everything that has to pass before a commit.
 
 deploy: install ## Make work pools and deployments on the Prefect server that is set up.
 	$(BIN)/python -m deployments.work_pools
-	$(BIN)/prefect --no-prompt deploy --all
+	$(BIN)/prefect --no-prompt deploy --name process
 
-constraints: install ## Bring constraints.txt up to pyproject.toml; UPGRADE=1 takes newer releases.
+image: ## Build the image IMAGE with docker, podman or buildah; BASE= is another slim Python.
+	@test -n "$(BUILDER)" || { echo "make image needs docker, podman or buildah" >&2; exit 1; }
+	$(BUILDER) build --file deployments/Dockerfile --tag $(IMAGE) \
+		$(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) \
+		--build-arg REVISION=$$(git rev-parse HEAD) .
+
+kubernetes: install ## After kubectl apply -k: Secrets, pool, deployments; SHARDS=40 bounds the pods.
+	$(BIN)/python -m deployments.kubernetes up $(if $(SHARDS),--shards $(SHARDS))
+
+prefect: install ## Run prefect ARGS against the server in the cluster.
+	$(BIN)/python -m deployments.kubernetes exec $(BIN)/prefect $(ARGS)
+
+s3: install ## Run kaleidoscope ARGS with the S3 server in the cluster.
+	$(BIN)/python -m deployments.kubernetes exec $(BIN)/kaleidoscope $(ARGS)
+
+cluster-up: install ## Make a cluster on AWS; says the cost, makes nothing without CONFIRM=yes.
+	@$(BIN)/python -m infra.aws up --confirm "$(CONFIRM)" $(ARGS)
+
+cluster-check: install ## Say what is up on AWS, whether pods reach the data, and what it costs.
+	@$(BIN)/python -m infra.aws check $(ARGS)
+
+cluster-down: install ## Remove the cluster on AWS but not the data; CONFIRM=yes.
+	@$(BIN)/python -m infra.aws down --confirm "$(CONFIRM)" $(ARGS)
+
+COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 \
+	--only-binary :all: --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make constraints" --quiet
+
+constraints: install ## Bring the pins up to pyproject.toml; UPGRADE=1 takes newer releases.
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --group build --group demo --group test \
-		--universal --python-version 3.11 --only-binary :all: --generate-hashes \
-		--no-emit-index-url --custom-compile-command "make constraints" --quiet \
+	$(COMPILE) pyproject.toml --group build --group demo --group bench --group test \
 		$(if $(UPGRADE),--upgrade) --output-file constraints.txt
+	$(COMPILE) pyproject.toml --constraints constraints.txt \
+		--output-file deployments/requirements.txt
+	$(COMPILE) --group build --constraints constraints.txt \
+		--output-file deployments/requirements-build.txt
 
 clean: ## Remove whatever make made, the virtual environment included.
 	rm -rf $(VENV) .demo .cache build dist

@@ -94,7 +94,7 @@ def _environment(s3: SeaweedFS) -> Mapping[str, str]:
 def _deploy(prefect: PrefectServer, client: SyncPrefectClient) -> None:
     console.print("Making work pools, deployments and workers ...")
     make_process_pools(client, shards_at_once=REPLICAS)
-    prefect.run("--no-prompt", "deploy", "--all", cwd=ROOT)
+    prefect.run("--no-prompt", "deploy", "--name", "process", cwd=ROOT)
     for pool in (PARENT_POOL, SHARD_POOL):
         prefect.start_worker(pool, cwd=ROOT)
 

@@ -50,8 +50,8 @@ def toy_deployment(server: PrefectServer, client: SyncPrefectClient) -> str:
 
 @pytest.fixture(scope="session")
 def deployment(server: PrefectServer, toy_deployment: str) -> str:  # noqa: ARG001 - brings pools.
-    """Everything in prefect.yaml, deployed, with workers that run it."""
-    server.run("--no-prompt", "deploy", "--all", cwd=ROOT)
+    """What prefect.yaml has for process workers, deployed, with workers that run it."""
+    server.run("--no-prompt", "deploy", "--name", "process", cwd=ROOT)
     server.start_worker(PARENT_POOL, cwd=ROOT)
     return "augment/process"
 
