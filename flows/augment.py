@@ -20,6 +20,7 @@ from flows.execution import Execution, Job, Placement, open_execution
 from flows.parameters import (
     ErrorRate,
     ExecutionName,
+    Minutes,
     Places,
     Replicas,
     Seconds,
@@ -30,9 +31,14 @@ from flows.parameters import (
 from flows.progress import Progress, shard_line
 from kaleidoscope.errors import KaleidoscopeError, RunError
 from kaleidoscope.manifest import ShardStats
+from kaleidoscope.memory import predict_peak_bytes
 from kaleidoscope.pipeline import StartOptions, commit_run, pending_shards, start_run
 from kaleidoscope.runs import Report
+from kaleidoscope.settings import available_cpus
 from kaleidoscope.summary import describe_plan, describe_report
+
+NUM_MEASURED = 3
+"""Photographs that are tried to see how long a shard takes."""
 
 MOST = 10
 """Shards that an error or a report names."""
@@ -76,7 +82,7 @@ def augment(  # noqa: PLR0913 -- the fields of a form.
     seed: Seed | None = None,
     max_error_rate: ErrorRate | None = None,
     replicas: Replicas = 2,
-    shard_s: Seconds = 60.0,
+    shard_minutes: Minutes = 2.0,
     retry_failed: bool = False,
     aws_credentials: str | None = None,
     execution: ExecutionName = "local",
@@ -97,7 +103,8 @@ def augment(  # noqa: PLR0913 -- the fields of a form.
         max_error_rate: Fail, after the commit, if a larger share of the sources failed. Empty
             takes the recipe's.
         replicas: How many shards are under way at a time.
-        shard_s: CPU seconds of a full shard, which is what a crash can cost.
+        shard_minutes: CPU minutes of a full shard, by what a few of the photographs take. It is
+            what a crash can cost, and a pod costs seconds to start.
         retry_failed: Do the sources that failed in earlier runs again.
         aws_credentials: Name of an AwsCredentials block. Empty takes the usual AWS chain.
         execution: local runs the shards in this process, work-pool as runs of the shard
@@ -117,11 +124,18 @@ def augment(  # noqa: PLR0913 -- the fields of a form.
     places = Places(aws_credentials)
     wanted = with_overrides(places.recipe(recipe), seed=seed, max_error_rate=max_error_rate)
     sources, outputs = places.open(source), places.open(destination)
-    options = StartOptions(min_shards=replicas, shard_s=shard_s, retry_failed=retry_failed)
+    options = StartOptions(
+        min_shards=replicas,
+        shard_s=60 * shard_minutes,
+        num_measured=NUM_MEASURED,
+        retry_failed=retry_failed,
+    )
     run = start_run(sources, outputs, wanted, now=datetime.now(UTC), options=options)
     logger = get_run_logger()
     if run.plan.num_shards:
-        logger.info("Run %s\n%s", run.run_id, describe_plan(run.plan, cpus=replicas))
+        peak_bytes = predict_peak_bytes(wanted, workers=available_cpus())
+        text = describe_plan(run.plan, cpus=replicas, peak_bytes=peak_bytes)
+        logger.info("Run %s\n%s", run.run_id, text)
     else:
         logger.info("Nothing to do: earlier runs did all %d sources", run.plan.num_done)
     setbacks: list[str] = []

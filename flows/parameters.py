@@ -19,6 +19,7 @@ ExecutionName: TypeAlias = Literal["local", "work-pool"]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**53)]
 ErrorRate: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Replicas: TypeAlias = Annotated[int, Field(ge=1, le=200)]
+Minutes: TypeAlias = Annotated[float, Field(gt=0, le=24 * 60)]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=24 * 3600)]
 Workers: TypeAlias = Annotated[int, Field(ge=1, le=256)]
 

@@ -22,6 +22,7 @@ from rich.progress import (
 from kaleidoscope import api
 from kaleidoscope.errors import KaleidoscopeError
 from kaleidoscope.manifest import ShardStats
+from kaleidoscope.memory import predict_peak_bytes
 from kaleidoscope.planning import Plan
 from kaleidoscope.preview import contact_sheet
 from kaleidoscope.recipe import Recipe, load_recipe, preset_names
@@ -136,8 +137,11 @@ def plan(
 
     Example: kaleidoscope plan s3://bucket/photos --recipe recipe.yaml --cpus 64
     """
-    planned = api.plan(source, destination, recipe)
-    _print(planned, describe_plan(planned, cpus=cpus or available_cpus()), as_json=as_json)
+    loaded = load_recipe(recipe)
+    planned = api.plan(source, destination, loaded)
+    cpus = cpus or available_cpus()
+    text = describe_plan(planned, cpus=cpus, peak_bytes=predict_peak_bytes(loaded, workers=cpus))
+    _print(planned, text, as_json=as_json)
 
 
 @app.command()

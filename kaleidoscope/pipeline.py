@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 
+from kaleidoscope.calibration import calibrate
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
 from kaleidoscope.increments import NewSources, done_sources
 from kaleidoscope.listing import SourceListing
@@ -50,6 +52,8 @@ class StartOptions:
     """Cut a small data set into so many shards, so that every worker has one."""
     shard_s: float = 60.0
     """CPU seconds of a full shard: what a crash can cost for each worker."""
+    num_measured: int = 0
+    """Make the outputs of so many sources first, to cut by what they take and not by estimates."""
     retry_failed: bool = False
     """Do the sources that failed in earlier runs again, though they did not change."""
 
@@ -307,15 +311,20 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     committed: Sequence[str],
     save: Callable[[Shard], None] | None = None,
 ) -> Plan:
-    per_source = estimate(recipe)
     listing = SourceListing(source, destination)
     done: Iterator[ObjectInfo] = iter(())
     if destination is not None:
         done = done_sources(destination, committed, retry_failed=options.retry_failed)
     new = NewSources(listing, done)
+    sources = iter(new)
+    measured = list(islice(sources, options.num_measured))
+    per_source = calibrate(estimate(recipe), source, measured, recipe)
     num_shards = num_sources = source_bytes = 0
     for shard in cut_shards(
-        new, per_source, shard_s=options.shard_s, min_shards=options.min_shards
+        chain(measured, sources),
+        per_source,
+        shard_s=options.shard_s,
+        min_shards=options.min_shards,
     ):
         if save is not None:
             save(shard)

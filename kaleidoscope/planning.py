@@ -66,6 +66,10 @@ class Estimate:
         reading_s = source.size * DECODE_NS_PER_BYTE / 1e9
         return reading_s + self.transform_cpu_s + self.output_cpu_s
 
+    def making_s(self, source: ObjectInfo) -> float:
+        """Return the CPU seconds for this source without those that the store's client takes."""
+        return self.work_s(source) - self.num_outputs * STORE_NS_PER_OUTPUT / 1e9
+
 
 def estimate(recipe: Recipe) -> Estimate:
     """Estimate what a source costs.

@@ -9,12 +9,13 @@ from kaleidoscope.runs import Report
 _KILO = 1000
 
 
-def describe_plan(plan: Plan, *, cpus: int) -> str:
+def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int) -> str:
     """Return what a plan will make and cost, a fact a line.
 
     Args:
         plan: The plan.
         cpus: How many CPUs will work on it, for the time that it takes.
+        peak_bytes: Memory of a worker process, see :mod:`kaleidoscope.memory`.
     """
     cost = plan.per_source
     calls = f"{cost.num_outputs:,} of each source by {cost.num_calls:,} transform calls"
@@ -27,6 +28,7 @@ def describe_plan(plan: Plan, *, cpus: int) -> str:
         ("size", f"about {format_bytes(plan.output_bytes)}"),
         ("shards", f"{plan.num_shards:,}"),
         ("time", f"{time} ({format_seconds(plan.cpu_s)} of CPU)"),
+        ("memory", f"at most {format_bytes(peak_bytes)} a worker"),
         ("requests", f"{plan.num_puts:,} PUTs, ${plan.put_usd:,.2f} on S3; nothing on a disk"),
         ("order", _describe_order(plan)),
     ]

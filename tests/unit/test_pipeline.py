@@ -14,6 +14,7 @@ from kaleidoscope.errors import (
     RunError,
     TransformError,
 )
+from kaleidoscope.manifest import sources_from_parquet
 from kaleidoscope.model import BgrImage
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.runs import RunKeys, list_runs, load_run
@@ -316,3 +317,18 @@ def test_the_flow_run_is_in_every_row(tmp_path: Path) -> None:
     assert set(rows["flow_run_id"]) == {"flow-7"}
     assert set(rows["run_id"]) == {run.run_id}
     assert set(rows["created_at"]) == {pd.Timestamp(NOW)}
+
+
+@pytest.mark.parametrize("num_measured", [1, 2, 100])
+def test_sources_that_are_measured_first_are_still_in_the_plan_once(
+    tmp_path: Path, num_measured: int
+) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(5))
+    options = StartOptions(min_shards=2, num_measured=num_measured)
+    run = pipeline.start_run(place.source, place.destination, RECIPE, now=NOW, options=options)
+    planned = [
+        source.key
+        for index in range(run.plan.num_shards)
+        for source in sources_from_parquet(place.destination.get(run.keys.shard(index)).data)
+    ]
+    assert planned == [info.key for info in place.source.list_objects()]

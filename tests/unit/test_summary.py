@@ -30,18 +30,19 @@ def make_plan(recipe: str) -> Plan:
 
 def test_a_plan_says_what_the_order_costs_and_which_would_be_cheapest() -> None:
     dear_last = make_plan("transforms: [HorizontalFlip, Rotate]")
-    assert "in the order b a" in describe_plan(dear_last, cpus=2)
+    assert "in the order b a" in describe_plan(dear_last, cpus=2, peak_bytes=0)
 
 
 def test_a_plan_in_the_cheapest_order_says_so() -> None:
     dear_first = make_plan("transforms: [Rotate, HorizontalFlip]")
-    assert "no other order takes less" in describe_plan(dear_first, cpus=2)
+    assert "no other order takes less" in describe_plan(dear_first, cpus=2, peak_bytes=0)
 
 
 def test_a_plan_leaves_out_the_lines_that_have_nothing_to_say() -> None:
-    text = describe_plan(make_plan("transforms: [Rotate]"), cpus=1)
+    text = describe_plan(make_plan("transforms: [Rotate]"), cpus=1, peak_bytes=300_000_000)
     assert "done before" not in text
     assert "left out" not in text
+    assert "at most 300.0 MB a worker" in text
 
 
 def test_a_report_names_failures_by_reason_and_the_manifest() -> None:

@@ -1,0 +1,65 @@
+"""Scale a plan's estimate to what a few real sources take on this machine."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kaleidoscope.augment import Augmenter
+from kaleidoscope.errors import CodecError, ObjectMissingError, TransformError
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.planning import Estimate
+from kaleidoscope.recipe import Recipe
+from kaleidoscope.stores import Store
+
+ENOUGH_S = 5.0
+"""CPU seconds after which no further source is tried."""
+
+
+def calibrate(
+    estimate: Estimate, source: Store, samples: Sequence[ObjectInfo], recipe: Recipe
+) -> Estimate:
+    """Make the outputs of some sources, throw them away, and scale the estimate to their cost.
+
+    Args:
+        estimate: What :func:`kaleidoscope.planning.estimate` says of the recipe.
+        source: Where the samples are.
+        samples: Sources; those that cannot be used are passed over.
+        recipe: What to make.
+
+    Returns:
+        The estimate, with its CPU seconds multiplied by one factor; as it was if no sample could
+        be used.
+
+    Raises:
+        StoreError: If the store is down.
+    """
+    augmenter = Augmenter(recipe)
+    taken_s = expected_s = 0.0
+    for info in samples:
+        try:
+            data = source.get(info.key).data
+            # Of the process: OpenCV may compute in threads of its own.
+            started_s = time.process_time()
+            _make_outputs(augmenter, data)
+        except (CodecError, TransformError, ObjectMissingError):
+            continue
+        taken_s += time.process_time() - started_s
+        expected_s += estimate.making_s(info)
+        if taken_s >= ENOUGH_S:
+            break
+    return _scaled(estimate, taken_s / expected_s) if taken_s and expected_s else estimate
+
+
+def _make_outputs(augmenter: Augmenter, data: bytes) -> None:
+    for output in augmenter.outputs(augmenter.root(data)):
+        hashlib.sha256(output.data)
+
+
+def _scaled(estimate: Estimate, factor: float) -> Estimate:
+    return replace(
+        estimate,
+        transform_cpu_s=estimate.transform_cpu_s * factor,
+        output_cpu_s=estimate.output_cpu_s * factor,
+        cheapest_transform_cpu_s=estimate.cheapest_transform_cpu_s * factor,
+    )
