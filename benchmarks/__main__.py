@@ -62,13 +62,13 @@ def _measure_all(photographs: list[Path], peers: str | None) -> None:
     from benchmarks import plots  # noqa: PLC0415 -- a quick run does without matplotlib.
 
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    engine = _timed("engines", lambda: scenarios.engines(photographs, Effort(15, 8), peers))
-    to_s3 = _timed("S3", lambda: scenarios.end_to_end(photographs, Effort(9, 12), peers))
-    cores = _timed("cores", lambda: scenarios.cores(photographs, Effort(15, 24)))
-    clients = _timed("clients", lambda: scenarios.s3_clients(photographs, Effort(9, 8)))
-    steps = _timed("N", lambda: scenarios.by_number_of_steps(photographs, Effort(7, 4)))
-    sizes = _timed("sizes", lambda: scenarios.by_size(photographs, Effort(7, 4)))
-    by_stage = _timed("stages", lambda: stages.measure_stages(photographs[:40]))
+    engine = _timed("engines", lambda: scenarios.engines(photographs, Effort(11, 6), peers))
+    to_s3 = _timed("S3", lambda: scenarios.end_to_end(photographs, Effort(9, 8), peers))
+    cores = _timed("cores", lambda: scenarios.cores(photographs, Effort(15, 12)))
+    clients = _timed("clients", lambda: scenarios.s3_clients(photographs, Effort(9, 4)))
+    steps = _timed("N", lambda: scenarios.by_number_of_steps(photographs, Effort(5, 4)))
+    sizes = _timed("sizes", lambda: scenarios.by_size(photographs, Effort(5, 4)))
+    by_stage = _timed("stages", lambda: stages.measure_stages(photographs[:24]))
     by_transform = _timed(
         "transforms", lambda: stages.measure_transforms(photographs, num_rounds=60)
     )
