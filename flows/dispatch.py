@@ -6,9 +6,9 @@ reported wrongly, start twice or outlive its parent, and nothing is lost or doub
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 from uuid import UUID
@@ -31,9 +31,17 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.exceptions import PrefectException
 from prefect.logging import get_logger
-from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Pending, to_state_create
+from prefect.states import (
+    AwaitingRetry,
+    Cancelled,
+    Cancelling,
+    Completed,
+    Crashed,
+    Pending,
+    to_state_create,
+)
 
-from kaleidoscope.errors import RunError
+from kaleidoscope.errors import KaleidoscopeError, RunError
 
 POLL_INTERVAL_S = 2.0
 """Time between two questions for all children: 400 waiters cost 4.6 requests a second."""
@@ -94,6 +102,15 @@ class Limits:
         return f"{state.name} for more than {limit}"
 
 
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """Someone who waits for a run."""
+
+    is_done: Callable[[], bool]
+    """Says whether what the run is for is there, whatever its state says."""
+    state: Future[State[Any]] = field(default_factory=Future)
+
+
 class ChildRuns:
     """Waits for many flow runs at once with one question to the server.
 
@@ -120,7 +137,7 @@ class ChildRuns:
         self._poll_interval_s = poll_interval_s
         inspection_s = min(INSPECTION_INTERVAL_S, limits.shortest.total_seconds() / 4)
         self._polls_per_inspection = max(1, round(inspection_s / poll_interval_s))
-        self._waiters: dict[UUID, Future[State[Any]]] = {}
+        self._waiters: dict[UUID, Waiter] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="child-runs", daemon=True)
@@ -135,8 +152,10 @@ class ChildRuns:
         self._stop.set()
         self._thread.join()
 
-    def wait(self, run_id: UUID) -> State[Any]:
-        """Return the final state of a flow run.
+    def wait(self, run_id: UUID, is_done: Callable[[], bool]) -> State[Any]:
+        """Return the final state of a flow run, or Completed once ``is_done`` says so.
+
+        A run that could not report its end, since the server was away, stands in Running for ever.
 
         Raises:
             ShardStoppedError: If the block is left before.
@@ -144,8 +163,8 @@ class ChildRuns:
         with self._lock:
             if self._stop.is_set():
                 raise ShardStoppedError("the parent flow run is ending")
-            waiter = self._waiters.setdefault(run_id, Future())
-        return waiter.result()
+            waiter = self._waiters.setdefault(run_id, Waiter(is_done))
+        return waiter.state.result()
 
     def _poll(self) -> None:
         polls = 0
@@ -158,24 +177,30 @@ class ChildRuns:
             self._stop.set()
             with self._lock:
                 for waiter in self._waiters.values():
-                    waiter.set_exception(ShardStoppedError("the parent flow run is ending"))
+                    waiter.state.set_exception(ShardStoppedError("the parent flow run is ending"))
                 self._waiters.clear()
 
     def _ask(self, *, inspect: bool) -> None:
         try:
             self._settle()
             if inspect:
+                self._settle_done()
                 self._give_up_overdue()
-        except (httpx.HTTPError, PrefectException) as error:
-            # The children go on without the server's answers, so the wait does too.
-            logger.warning("The Prefect server did not answer and is asked again: %s", error)
+        except (httpx.HTTPError, PrefectException, KaleidoscopeError) as error:
+            # The children go on without the servers' answers, so the wait does too.
+            logger.warning("A server did not answer and is asked again: %s", error)
 
     def _settle(self) -> None:
         for run in self._read(TERMINAL_STATES):
-            with self._lock:
-                waiter = self._waiters.pop(run.id, None)
-            if waiter is not None and run.state is not None:
-                waiter.set_result(run.state)
+            if run.state is not None:
+                self._wake(run.id, run.state)
+
+    def _settle_done(self) -> None:
+        with self._lock:
+            waiters = list(self._waiters.items())
+        for run_id, waiter in waiters:
+            if waiter.is_done():
+                self._wake(run_id, Completed(message="It is done, though it has not said so."))
 
     def _give_up_overdue(self) -> None:
         now = datetime.now(UTC)
@@ -187,10 +212,13 @@ class ChildRuns:
             # So that its pod, if there is one, is taken away. Should it come back to life before,
             # it writes the same bytes under the same names.
             self._client.set_flow_run_state(run.id, Cancelling(message=message))
-            with self._lock:
-                waiter = self._waiters.pop(run.id, None)
-            if waiter is not None:
-                waiter.set_result(Crashed(message=message))
+            self._wake(run.id, Crashed(message=message))
+
+    def _wake(self, run_id: UUID, state: State[Any]) -> None:
+        with self._lock:
+            waiter = self._waiters.pop(run_id, None)
+        if waiter is not None:
+            waiter.state.set_result(state)
 
     def _read(self, states: Sequence[StateType] | set[StateType]) -> Iterator[FlowRun]:
         with self._lock:
@@ -235,7 +263,9 @@ class ShardDeployment:
         self._deployment_id = _find_deployment(client, deployment)
         self._placeholder: Task[[], None] = Task(fn=_placeholder, name=deployment)
 
-    def run(self, shard: int, parameters: Mapping[str, Any]) -> State[Any]:
+    def run(
+        self, shard: int, parameters: Mapping[str, Any], is_done: Callable[[], bool]
+    ) -> State[Any]:
         """Return the final state of the shard's run, which is made if there is none.
 
         A run that is given up ends as Crashed for whoever waits here, whatever comes of it.
@@ -247,7 +277,7 @@ class ShardDeployment:
         if child.state is not None and child.state.is_final():
             # Whoever asks has seen that the part is missing, even if the run says Completed.
             self._client.set_flow_run_state(child.id, AwaitingRetry())
-        return self._children.wait(child.id)
+        return self._children.wait(child.id, is_done)
 
     def _attach(self, shard: int, parameters: Mapping[str, Any], replaced: int) -> FlowRun:
         """Return the shard's run after ``replaced`` others; made by whoever asks first."""
@@ -349,7 +379,7 @@ def _find_deployment(client: SyncPrefectClient, name: str) -> UUID:
         return client.read_deployment_by_name(name).id
     except (PrefectException, ValueError) as error:
         raise RunError(
-            f"no deployment is called {name!r}: {error}; make it with `prefect deploy --all`, "
+            f"no deployment is called {name!r}: {error}; make it with `make deploy`, "
             "or run the shards here with execution 'local'"
         ) from error
 

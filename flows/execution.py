@@ -123,6 +123,7 @@ class WorkPoolExecution:
                     "shard": shard,
                     "aws_credentials": self._aws_credentials,
                 },
+                lambda: self._read_stats(shard) is not None,
             )
             # The store first, the state second: a run may have been reported wrongly.
             stats = self._read_stats(shard)

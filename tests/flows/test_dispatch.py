@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -88,7 +89,8 @@ class Shards:
                 deployment=self.deployment,
                 parent_run_id=self.parent_run_id,
             )
-            states = list(threads.map(deployment.run, shards, parameters))
+            done = [partial(self.is_done, shard) for shard in shards]
+            states = list(threads.map(deployment.run, shards, parameters, done))
         for shard, state in zip(shards, states, strict=True):
             if not self.is_done(shard):
                 raise error_of(shard, state)
@@ -200,8 +202,21 @@ def test_a_shard_that_stands_still_is_cancelled_and_taken_for_dead(
     client.set_flow_run_state(run.id, Running(), force=True)
     at_once = Limits(pending=HOUR, running=timedelta(0))
     with ChildRuns(client, limits=at_once, poll_interval_s=0.01) as runs:
-        assert runs.wait(run.id).is_crashed()
+        assert runs.wait(run.id, never).is_crashed()
     assert client.read_flow_run(run.id).state_type == StateType.CANCELLING
+
+
+def test_a_shard_that_is_done_is_not_waited_for_though_its_run_says_running(
+    shards: Shards, client: SyncPrefectClient
+) -> None:
+    run = make_run(client, shards)
+    client.set_flow_run_state(run.id, Running(), force=True)
+    answers = iter([False, False, True])
+    # The shorter limit says how often it is looked.
+    limits = Limits(pending=timedelta(milliseconds=40), running=HOUR)
+    with ChildRuns(client, limits=limits, poll_interval_s=0.01) as runs:
+        assert runs.wait(run.id, lambda: next(answers)).is_completed()
+    assert client.read_flow_run(run.id).state_type == StateType.RUNNING
 
 
 def test_a_shard_whose_run_was_cancelled_gets_another_run(
@@ -221,12 +236,12 @@ def test_leaving_wakes_who_still_waits(shards: Shards, client: SyncPrefectClient
     run = make_run(client, shards)
     with ThreadPoolExecutor(1) as thread:
         with ChildRuns(client, limits=PATIENT, poll_interval_s=0.01) as runs:
-            waiting = thread.submit(runs.wait, run.id)
+            waiting = thread.submit(runs.wait, run.id, never)
             wait_for(waiting.running)
         with pytest.raises(ShardStoppedError, match="ending"):
             waiting.result(DEADLINE_S)
         with pytest.raises(ShardStoppedError, match="ending"):
-            runs.wait(run.id)
+            runs.wait(run.id, never)
 
 
 def test_waiting_outlasts_a_server_that_does_not_answer(
@@ -243,7 +258,7 @@ def test_waiting_outlasts_a_server_that_does_not_answer(
 
     monkeypatch.setattr(client, "read_flow_runs", answer_at_last)
     with ChildRuns(client, limits=PATIENT, poll_interval_s=0.01) as runs:
-        assert runs.wait(run.id).is_completed()
+        assert runs.wait(run.id, never).is_completed()
     assert not failures
 
 
@@ -261,7 +276,7 @@ def test_nobody_waits_for_a_poller_that_has_died(
         ChildRuns(client, limits=PATIENT, poll_interval_s=0.01) as runs,
         pytest.raises(ShardStoppedError),
     ):
-        runs.wait(run.id)
+        runs.wait(run.id, never)
 
 
 def test_a_deployment_that_is_not_there_is_named(
@@ -291,6 +306,10 @@ def test_tasks_that_a_dead_parent_left_running_are_reaped_and_placeholders_are_n
     reap_tasks(client, parent)
     assert client.read_task_run(left.id).state_type == StateType.CRASHED
     assert client.read_task_run(follower.id).state_type != StateType.CRASHED
+
+
+def never() -> bool:
+    return False
 
 
 def make_run(client: SyncPrefectClient, shards: Shards) -> FlowRun:
