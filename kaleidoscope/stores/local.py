@@ -69,7 +69,8 @@ class LocalStore:
         folder, slash, _ = prefix.rpartition("/")
         if folder:
             check_key(folder, uri=self.uri)
-        return self._walk(folder + slash, prefix, (), on_skipped or log_skipped(self.uri))
+        above = _identities_above(f"{self._root}/{folder}")
+        return self._walk(folder + slash, prefix, above, on_skipped or log_skipped(self.uri))
 
     def get(self, key: str) -> StoredObject:
         """Return the whole file."""
@@ -228,6 +229,19 @@ class LocalStore:
         except OSError as error:
             kind = InvalidKeyError if error.errno == errno.ENAMETOOLONG else StoreError
             raise kind(f"{self.uri}: {error.strerror} for {key}") from error
+
+
+def _identities_above(path: str) -> tuple[tuple[int, int], ...]:
+    """Return device and inode of each folder that a path lies in.
+
+    A link to one of them would lead back to the path, and past it to whatever lies beside it.
+    """
+    found = []
+    for folder in Path(os.path.realpath(path)).parents:
+        with contextlib.suppress(OSError):
+            status = os.stat(folder)
+            found.append((status.st_dev, status.st_ino))
+    return tuple(found)
 
 
 def _write(path: str, data: bytes) -> None:

@@ -169,3 +169,16 @@ def test_an_etag_tells_two_writes_apart_that_have_one_size_and_one_time(tmp_path
         os.utime(tmp_path / "a", ns=(0, 0))
         etags.append(store.head("a").etag)
     assert etags[0] != etags[1]
+
+
+def test_a_link_to_a_folder_above_the_root_is_not_followed(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    (root / "odd").mkdir(parents=True)
+    (root / "odd" / "a.jpg").write_bytes(b"a")
+    (tmp_path / "augmented").mkdir()
+    (tmp_path / "augmented" / "b.jpg").write_bytes(b"b")
+    (root / "odd" / "up").symlink_to(tmp_path)
+    skipped: list[str] = []
+    listing = LocalStore(str(root)).list_objects(on_skipped=lambda key, _: skipped.append(key))
+    assert [info.key for info in listing] == ["odd/a.jpg"]
+    assert skipped == ["odd/up/"]
