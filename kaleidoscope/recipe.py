@@ -5,10 +5,11 @@ of range or a transform that does not exist is a :class:`~kaleidoscope.errors.Re
 names the field, the value and what is possible, before any image is read.
 """
 
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,8 +25,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
+from kaleidoscope.documents import parse_yaml
 from kaleidoscope.errors import RecipeError
 from kaleidoscope.transforms import TRANSFORMS, Transform
 
@@ -62,8 +64,8 @@ class Step(_Strict):
         if name not in TRANSFORMS:
             raise PydanticCustomError(
                 "transform",
-                "there is no transform of this name; there are {names}",
-                {"names": ", ".join(TRANSFORMS)},
+                "there is no transform of this name{guess}; there are {names}",
+                {"names": ", ".join(TRANSFORMS), "guess": _guess(name, TRANSFORMS)},
             )
         return name
 
@@ -215,11 +217,7 @@ class Recipe(_Strict):
         Raises:
             RecipeError: If it is no YAML, or has a wrong or unknown field.
         """
-        try:
-            document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 -- a SafeLoader.
-        except (yaml.YAMLError, *_LEAKS_OF_PYYAML) as error:
-            raise RecipeError(f"{origin} is neither YAML nor JSON: {error}") from error
-        return cls.from_mapping(document, origin=origin)
+        return cls.from_mapping(parse_yaml(text, origin=origin), origin=origin)
 
     @classmethod
     def from_mapping(cls, document: Any, *, origin: str = "recipe") -> Self:
@@ -239,7 +237,7 @@ class Recipe(_Strict):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise RecipeError(f"{origin} is not a recipe:\n{_explain(error)}") from error
+            raise RecipeError(f"{origin} is not a recipe:\n{_explain(error, document)}") from error
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -253,7 +251,8 @@ class Recipe(_Strict):
         """
         if name not in preset_names():
             raise RecipeError(
-                f"no preset is called {name!r}; there are {', '.join(preset_names())}"
+                f"no preset is called {name!r}{_guess(name, preset_names())}; there are "
+                f"{', '.join(preset_names())}"
             )
         text = (_PRESETS / f"{name}.yaml").read_text("utf-8")
         return cls.from_text(text, origin=f"preset {name}")
@@ -266,11 +265,6 @@ def preset_names() -> tuple[str, ...]:
     """Return the names of the recipes that ship with Kaleidoscope."""
     names = (entry.name for entry in _PRESETS.iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
-
-
-# What PyYAML lets out besides its own error: for 2020-13-01, !!bool x, !!timestamp x, {[]: 1} and
-# a thousand brackets, in this order.
-_LEAKS_OF_PYYAML = (ValueError, KeyError, AttributeError, TypeError, RecursionError)
 
 
 def load_recipe(recipe: Recipe | str) -> Recipe:
@@ -295,45 +289,68 @@ def load_recipe(recipe: Recipe | str) -> Recipe:
     return Recipe.from_text(text, origin=recipe)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would keep the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 -- PyYAML's signature.
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # << is no key; it may be overridden.
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                mark = key_node.start_mark
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", mark
-                )
-            if isinstance(key, Hashable):
-                seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-# YAML 1.1, which PyYAML reads, takes 1e-3 for a string, and json.dumps writes it so.
-_UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, document: Any) -> str:
     details = error.errors(include_url=False)
     # A list whose items are wrong is reported as too short as well: say only what is inside.
     inner = {loc[:end] for loc in (d["loc"] for d in details) for end in range(len(loc))}
     return "\n".join(
         f"  {d['msg']}"
         if d["type"] == "tree"
-        # What pydantic calls a tuple is a list to whoever writes YAML.
-        else f"  {_path(d['loc'])}: {d['msg'].replace('tuple', 'list')}, got {_shorten(d['input'])}"
+        else f"  {_path(d['loc'])}: {_message(d, document)}, got {_shorten(d['input'])}"
         for d in details
         if d["loc"] not in inner or len(details) == 1
     )
+
+
+_BOUNDS = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
+
+
+def _message(details: ErrorDetails, document: Any) -> str:
+    """Say what is wanted, with all that the field's model knows of it."""
+    model = _model_at(details["loc"][:-1], document)
+    name = str(details["loc"][-1]) if details["loc"] else ""
+    if details["type"] == "extra_forbidden" and model is not None:
+        fields = model.model_fields
+        hint = "; ranges stand under params" if model is Step else ""
+        possible = f"there are {', '.join(fields)}" if fields else "there are none"
+        return f"no such field{_guess(name, fields)}; {possible}{hint}"
+    if model is not None and details["type"].startswith(("greater_than", "less_than")):
+        metadata = model.model_fields[name].metadata if name in model.model_fields else []
+        bounds = [
+            text.format(getattr(limit, bound))
+            for limit in metadata
+            for bound, text in _BOUNDS.items()
+            if getattr(limit, bound, None) is not None
+        ]
+        if bounds:
+            return f"must be {' and '.join(bounds)}"
+    if details["type"] == "string_pattern_mismatch":
+        return "must be a pattern of node names in small letters, such as a* or ?f"
+    # What pydantic calls a tuple is a list to whoever writes YAML.
+    return re.sub("[Tt]uple", "list", details["msg"])
+
+
+def _model_at(location: tuple[int | str, ...], document: Any) -> type[BaseModel] | None:
+    """Return the model that reads the part of a document at a location."""
+    match location:
+        case ():
+            return Recipe
+        case ("transforms", int()):
+            return Step
+        case ("transforms", int(index), "params"):
+            step = document["transforms"][index]
+            return TRANSFORMS.get(step["name"])
+        case (str(section),) if section in Recipe.model_fields:
+            annotation = Recipe.model_fields[section].annotation
+            return annotation if isinstance(annotation, type(BaseModel)) else None
+    return None
+
+
+def _guess(name: str, names: Iterable[str]) -> str:
+    """Say which of the names was probably meant, if one is near."""
+    by_lower = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
 
 
 def _path(location: tuple[int | str, ...]) -> str:
