@@ -13,6 +13,9 @@ class KaleidoscopeError(Exception):
 
     retryable: ClassVar[bool] = False
 
+    reason: ClassVar[str] = "error"
+    """What reports count failed sources by; one word for each class, stable between releases."""
+
 
 class RecipeError(KaleidoscopeError):
     """A recipe cannot be read, or a field of it has a value out of range."""
@@ -25,12 +28,13 @@ class SettingsError(KaleidoscopeError):
 class TransformError(KaleidoscopeError):
     """A transform was given a parameter or an image that it cannot take."""
 
+    reason: ClassVar[str] = "transform"
+
 
 class CodecError(KaleidoscopeError):
     """Bytes are not an image that can be decoded, or pixels cannot be encoded."""
 
     reason: ClassVar[str] = "codec"
-    """What reports count failed sources by; one word for each class, stable between releases."""
 
 
 class EmptyFileError(CodecError):
@@ -97,6 +101,7 @@ class ObjectMissingError(StoreError):
     """The store answered, and there is no object at this key."""
 
     retryable: ClassVar[bool] = False
+    reason: ClassVar[str] = "missing"
 
 
 class ObjectExistsError(StoreError):
@@ -109,6 +114,7 @@ class AccessError(StoreError):
     """The store answered that this caller may not do this, or that the bucket is not there."""
 
     retryable: ClassVar[bool] = False
+    reason: ClassVar[str] = "access_denied"
 
 
 class PlanError(KaleidoscopeError):

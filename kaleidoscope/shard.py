@@ -28,7 +28,7 @@ import cv2
 
 from kaleidoscope.augment import Augmenter, EncodedOutput, Root
 from kaleidoscope.codecs import EncodeSpec, extension_for
-from kaleidoscope.errors import CodecError, ObjectMissingError, StoreError
+from kaleidoscope.errors import AccessError, KaleidoscopeError, ObjectMissingError, StoreError
 from kaleidoscope.identity import label_of, output_id, output_key, source_id
 from kaleidoscope.manifest import PartWriter, Record, RunFacts, ShardStats, SourceFacts
 from kaleidoscope.model import ObjectInfo
@@ -248,7 +248,9 @@ class _SourceTask:
                     writes.append(self._write(made))
                     made = []
                 next(missing)
-        except ObjectMissingError as error:
+        except (ObjectMissingError, AccessError) as error:
+            # The listing was allowed, so a refusal is about this one object. Where all are
+            # refused, max_error_rate speaks.
             failures = (_failed_record(facts, next(missing), error),)
         except (StoreError, CancelledError):
             raise
@@ -327,7 +329,8 @@ def _encoding(spec: EncodeSpec) -> str:
 
 
 def _failed_record(facts: SourceFacts, node: str, error: Exception) -> Record:
-    reason = error.reason if isinstance(error, CodecError) else type(error).__name__
+    # What is not ours is named by its class: a MemoryError, or a defect to report.
+    reason = error.reason if isinstance(error, KaleidoscopeError) else type(error).__name__
     return Record(
         source=facts,
         output_id=output_id(facts.source_key, node),

@@ -27,6 +27,7 @@ class InvalidKeyError(StoreError):
     """A key breaks the rule for keys, or is one that this store cannot hold."""
 
     retryable: ClassVar[bool] = False
+    reason: ClassVar[str] = "invalid_key"
 
 
 def find_key_defect(key: str) -> str | None:
