@@ -27,6 +27,12 @@ KINDS = {
     "secrets": ("v1", "Secret"),
 }
 
+UNUSED_KINDS = (
+    ("v1", "Namespace"),
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+)
+"""The observer waits until discovery tells of these, and then never asks for them."""
+
 SELECTOR_TERM = re.compile(r"(?P<key>[\w./-]+)(==?(?P<value>[\w.-]*))?")
 
 
@@ -184,12 +190,16 @@ class ApiServer:
             kmock.action.CREATE: self._create,
             kmock.action.DELETE: self._delete,
         }
-        for plural, (version, kind) in KINDS.items():
-            resource = kmock.resource(f"{version}/{plural}")
-            verbs = {"create", "delete", "get", "list", "watch"}
-            self.handler.resources[resource] = kmock.ResourceInfo(
-                kind=kind, singular=kind.lower(), namespaced=True, verbs=verbs
+        for version, kind in (*KINDS.values(), *UNUSED_KINDS):
+            plural = f"{kind.lower()}s"
+            self.handler.resources[f"{version}/{plural}"] = kmock.ResourceInfo(
+                kind=kind,
+                singular=kind.lower(),
+                namespaced=plural in KINDS,
+                verbs={"create", "delete", "get", "list", "watch"},
             )
+        for plural, (version, _) in KINDS.items():
+            resource = kmock.resource(f"{version}/{plural}")
             for action, act in actions.items():
                 # kmock's way to say what answers such a request.
                 _ = self.handler[action, resource] << act

@@ -41,7 +41,7 @@ from tools.seaweedfs import SeaweedFS
 
 ROOT = Path(__file__).parents[2]
 
-NUM_SHARDS = 6
+NUM_PHOTOS = 6
 
 # Large outputs of small photographs: a shard takes a second, so that a kill can land in it.
 RECIPE = """
@@ -280,8 +280,8 @@ class Augmentation:
                 "destination": f"{self.uri}/out",
                 "recipe": RECIPE,
                 "replicas": 3,
-                # So short that each two sources are a shard of their own.
-                "shard_s": 0.01,
+                # So short that nothing waits for it, long enough for a pod on a busy machine.
+                "pending_limit_s": 60.0,
                 "execution": "work-pool",
                 "shard_deployment": "augment-shard/cluster",
                 **parameters,
@@ -310,11 +310,11 @@ class Augmentation:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small photographs for each shard."""
+    """A few small photographs."""
     folder = tmp_path_factory.mktemp("data") / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for index in range(2 * NUM_SHARDS):
+    for index in range(NUM_PHOTOS):
         pixels = rng.integers(0, 256, (6, 8, 3), np.uint8)
         image = cv2.resize(pixels, (80, 60 + index), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / f"photo-{index:02d}.jpg"), image)
@@ -357,8 +357,10 @@ def hash_images(store: Store) -> dict[str, str]:
     }
 
 
-def wait_for(condition: Callable[[], Any], *, interval_s: float = 0.2) -> None:
-    deadline = time.monotonic() + DEADLINE_S
+def wait_for(
+    condition: Callable[[], Any], *, interval_s: float = 0.2, deadline_s: float = DEADLINE_S
+) -> None:
+    deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
         time.sleep(interval_s)
