@@ -113,10 +113,11 @@ class Tree:
         select = self._recipe.select
         every_name = [node.name for node in _enumerate(self._recipe, self._given)]
         for pattern in (*select.include, *select.exclude):
-            if not fnmatch.filter(every_name, pattern):
+            if not fnmatch.filter(every_name[1:], pattern):
                 raise RecipeError(
                     f"select: the pattern {pattern!r} matches no node; nodes are called "
-                    f"{', '.join(every_name[:_MOST_NAMES])} and so on"
+                    f"{', '.join(every_name[1:_MOST_NAMES])} and so on, and whether the root is "
+                    "kept says keep_original"
                 )
         names = [name for name in every_name if _keeps(select, name)]
         if not names:

@@ -145,8 +145,13 @@ def _outputs(recipe: Recipe, root: Root) -> tuple[Node, ...]:
 
 def _only(recipe: Recipe, shown: Sequence[Node]) -> Recipe:
     """Return a recipe that grows ``shown`` and no more; the images are the same in any tree."""
-    names = tuple(node.name for node in shown)
-    select = Select(max_depth=max(1, shown[-1].depth), include=names, keep_original=ROOT in names)
+    others = tuple(node.name for node in shown if node.name != ROOT)
+    select = Select(
+        max_depth=max(1, shown[-1].depth),
+        include=others,
+        exclude=() if others else ("*",),
+        keep_original=len(others) < len(shown),
+    )
     return recipe.model_copy(update={"select": select})
 
 
