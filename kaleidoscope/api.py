@@ -6,6 +6,7 @@ environment and the clock; nothing below does.
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaleidoscope import lineage, pipeline
@@ -17,18 +18,26 @@ from kaleidoscope.recipe import Recipe, load_recipe
 from kaleidoscope.runs import Report, Run
 from kaleidoscope.settings import Settings, available_cpus
 from kaleidoscope.stores import open_store
+from kaleidoscope.summary import describe_plan, describe_report
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def plan(source: str, destination: str | None = None, recipe: Recipe | str = "classic") -> Plan:
+def plan(
+    source: str | Path,
+    destination: str | Path | None = None,
+    recipe: Recipe | str | Path = "classic",
+    *,
+    seed: int | None = None,
+) -> Plan:
     """Return what a run would make and cost; nothing is written.
 
     Args:
         source: A folder or ``s3://bucket/prefix`` with images.
         destination: Where outputs would go. What is done there is not done again.
         recipe: A recipe, the name of a preset, or the path of a YAML or JSON file.
+        seed: Takes the place of the recipe's.
 
     Raises:
         KaleidoscopeError: If the recipe is wrong, there is no image, the destination holds another
@@ -36,18 +45,19 @@ def plan(source: str, destination: str | None = None, recipe: Recipe | str = "cl
     """
     settings = Settings.from_environment()
     return pipeline.make_plan(
-        open_store(source, settings=settings),
-        None if destination is None else open_store(destination, settings=settings),
-        load_recipe(recipe),
+        open_store(str(source), settings=settings),
+        None if destination is None else open_store(str(destination), settings=settings),
+        load_recipe(recipe, seed=seed),
         options=StartOptions(),
     )
 
 
 def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
-    source: str,
-    destination: str,
-    recipe: Recipe | str = "classic",
+    source: str | Path,
+    destination: str | Path,
+    recipe: Recipe | str | Path = "classic",
     *,
+    seed: int | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
     on_start: Callable[[Run], None] | None = None,
@@ -61,6 +71,7 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
         source: A folder or ``s3://bucket/prefix`` with images.
         destination: A folder or ``s3://bucket/prefix`` for the outputs and their manifest.
         recipe: A recipe, the name of a preset, or the path of a YAML or JSON file.
+        seed: Takes the place of the recipe's.
         workers: Threads that transform and encode; None takes all CPUs that this process may use.
         retry_failed: Do the sources that failed in earlier runs again.
         on_start: Called once with the plan that is about to be done.
@@ -77,12 +88,12 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
     if workers is not None and workers < 1:
         raise SettingsError(f"workers must be at least 1, or None for all CPUs; got {workers}")
     settings = Settings.from_environment()
-    sources = open_store(source, settings=settings)
-    outputs = open_store(destination, settings=settings)
+    sources = open_store(str(source), settings=settings)
+    outputs = open_store(str(destination), settings=settings)
     started = pipeline.start_run(
         sources,
         outputs,
-        load_recipe(recipe),
+        load_recipe(recipe, seed=seed),
         now=datetime.now(UTC),
         options=StartOptions(retry_failed=retry_failed),
     )
@@ -104,7 +115,18 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
     return pipeline.commit_run(outputs, started, now=datetime.now(UTC))
 
 
-def read_manifest(destination: str, *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+def describe(value: Plan | Report) -> str:
+    """Return what a plan will make and cost on this machine, or what a run did, in words."""
+    match value:
+        case Plan():
+            return describe_plan(value, cpus=available_cpus())
+        case Report():
+            return describe_report(value)
+
+
+def read_manifest(
+    destination: str | Path, *, columns: Sequence[str] | None = None
+) -> "pd.DataFrame":
     """Return one row for each output of the committed runs, and one for each failed source.
 
     Args:
@@ -115,5 +137,5 @@ def read_manifest(destination: str, *, columns: Sequence[str] | None = None) -> 
         KaleidoscopeError: If nothing is committed there, there is no such column, or the store
             cannot be read.
     """
-    store = open_store(destination, settings=Settings.from_environment())
+    store = open_store(str(destination), settings=Settings.from_environment())
     return lineage.read_manifest(store, columns=columns)

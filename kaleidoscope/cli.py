@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -18,19 +19,25 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from kaleidoscope import api
 from kaleidoscope.errors import KaleidoscopeError
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.memory import predict_peak_bytes
-from kaleidoscope.planning import Plan
-from kaleidoscope.preview import contact_sheet
-from kaleidoscope.recipe import Recipe, load_recipe, preset_names
-from kaleidoscope.runs import Report, Run
+from kaleidoscope.preview import SheetFormat, SheetStyle, contact_sheet
+from kaleidoscope.recipe import load_recipe, preset_names
+from kaleidoscope.runs import Run
 from kaleidoscope.settings import Settings, available_cpus
 from kaleidoscope.stores import open_store
-from kaleidoscope.summary import describe_plan, describe_report, format_bytes
+from kaleidoscope.summary import (
+    describe_plan,
+    describe_report,
+    describe_transform,
+    format_bytes,
+)
 from kaleidoscope.transfer import TransferReport, copy_objects
+from kaleidoscope.transforms import TRANSFORMS
 
 EXIT_TOO_MANY_FAILURES = 1
 EXIT_BAD_INPUT = 2
@@ -46,6 +53,13 @@ app = typer.Typer(
 )
 _console = Console(stderr=True)
 
+_SHEET_FORMATS: dict[str, SheetFormat] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+}
+
 _Source = Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix with images.")]
 _Recipe = Annotated[
     str,
@@ -57,12 +71,29 @@ _Seed = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- what typer calls it with.
+    if wanted:
+        typer.echo(metadata.version("kaleidoscope"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
 def main() -> None:
     """Run the command line; errors that users can mend are one line, without a traceback."""
     try:
         app()
     except KaleidoscopeError as error:
-        _console.print(f"[red]error:[/] {error}", highlight=False)
+        _print_error(str(error))
         sys.exit(EXIT_RETRY_CAN_HELP if error.retryable else EXIT_BAD_INPUT)
 
 
@@ -87,14 +118,17 @@ def run(  # noqa: PLR0913 -- a command's options.
 
     Example: kaleidoscope run photos/ s3://bucket/augmented --recipe classic
     """
+    loaded = load_recipe(recipe, seed=seed)
     with _progress() as progress:
         bar = progress.add_task("planning", total=None, note="")
         total = ShardStats()
 
+        plan = None
+
         def on_start(started: Run) -> None:
-            progress.update(bar, total=started.plan.num_sources, description="sources")
-            if not started.plan.num_shards:
-                progress.console.print(f"Nothing to do: run {started.run_id} has made everything.")
+            nonlocal plan
+            plan = started.plan
+            progress.update(bar, total=plan.num_sources, description="sources")
 
         def on_progress(stats: ShardStats) -> None:
             nonlocal total
@@ -105,23 +139,29 @@ def run(  # noqa: PLR0913 -- a command's options.
         report = api.run(
             source,
             destination,
-            _load(recipe, seed),
+            loaded,
             workers=workers,
             retry_failed=retry_failed,
             on_start=on_start,
             on_progress=on_progress,
         )
-    _print(report, describe_report(report), as_json=as_json)
-    if report.has_too_many_failures:
-        _console.print(
-            f"[red]error:[/] {report.error_rate:.0%} of the sources failed, more than "
-            f"limits.max_error_rate = {report.max_error_rate:.0%}; the other images are committed"
+    if plan is not None and not plan.num_shards:
+        _console.print(f"Nothing to do: all {plan.num_done:,} sources were done before.")
+        typer.echo(json.dumps(asdict(report), indent=2) if as_json else "", nl=as_json)
+        return
+    typer.echo(json.dumps(asdict(report), indent=2) if as_json else describe_report(report))
+    limit = loaded.limits.max_error_rate
+    if report.error_rate > limit:
+        _print_error(
+            f"{report.error_rate:.0%} of the sources failed, more than limits.max_error_rate = "
+            f"{limit:.0%}; the other images are committed. Once the cause is gone, --retry-failed "
+            "does those that failed again"
         )
         raise typer.Exit(EXIT_TOO_MANY_FAILURES)
 
 
 @app.command()
-def plan(
+def plan(  # noqa: PLR0913 -- a command's options.
     source: _Source,
     destination: Annotated[
         str | None, typer.Argument(help="What is done there is not done again.")
@@ -131,17 +171,18 @@ def plan(
     cpus: Annotated[
         int | None, typer.Option(min=1, help="For the time it takes. Default: this machine's.")
     ] = None,
+    seed: _Seed = None,
     as_json: _Json = False,
 ) -> None:
     """Say what a run would make and cost, before anything is spent. Nothing is written.
 
     Example: kaleidoscope plan s3://bucket/photos --recipe recipe.yaml --cpus 64
     """
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe, seed=seed)
     planned = api.plan(source, destination, loaded)
     cpus = cpus or available_cpus()
     text = describe_plan(planned, cpus=cpus, peak_bytes=predict_peak_bytes(loaded, workers=cpus))
-    _print(planned, text, as_json=as_json)
+    typer.echo(json.dumps(planned.to_document(), indent=2) if as_json else text)
 
 
 @app.command()
@@ -150,7 +191,7 @@ def preview(
     recipe: _Recipe = "classic",
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="PNG file to write.", dir_okay=False)
+        Path, typer.Option("--output", "-o", help="PNG, JPEG or WebP.", dir_okay=False)
     ] = Path("contact-sheet.png"),
     seed: _Seed = None,
 ) -> None:
@@ -158,9 +199,17 @@ def preview(
 
     Example: kaleidoscope preview cat.jpg --recipe light --output cat-light.png
     """
+    file_format = _SHEET_FORMATS.get(output.suffix.lower())
+    if file_format is None:
+        raise typer.BadParameter(f"--output must end with {', '.join(_SHEET_FORMATS)}: {output}")
     sheet = contact_sheet(
-        image.read_bytes(), _load(recipe, seed), image_name=image.name, recipe_name=recipe
+        image.read_bytes(),
+        load_recipe(recipe, seed=seed),
+        image_name=image.name,
+        recipe_name=recipe,
+        style=SheetStyle(format=file_format),
     )
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(sheet.data)
     typer.echo(f"{output}: {sheet.num_tiles:,} images")
 
@@ -179,6 +228,20 @@ def recipe(
 
 
 @app.command()
+def transforms(
+    name: Annotated[str | None, typer.Argument(help="One transform; without it, all.")] = None,
+) -> None:
+    """List the transforms with the ranges that a recipe may give them.
+
+    Example: kaleidoscope transforms Rotate
+    """
+    if name is not None and name not in TRANSFORMS:
+        raise typer.BadParameter(f"there is no {name!r}; there are {', '.join(TRANSFORMS)}")
+    shown = TRANSFORMS if name is None else {name: TRANSFORMS[name]}
+    typer.echo("\n".join(describe_transform(transform) for transform in shown.values()))
+
+
+@app.command()
 def upload(
     folder: Annotated[Path, typer.Argument(help="Folder to read.", exists=True, file_okay=False)],
     uri: Annotated[str, typer.Argument(help="s3://bucket/prefix to write to.")],
@@ -187,7 +250,7 @@ def upload(
 
     Example: kaleidoscope upload photos/ s3://bucket/photos
     """
-    _copy(str(folder), uri)
+    _copy(str(folder), _s3(uri))
 
 
 @app.command()
@@ -199,7 +262,13 @@ def download(
 
     Example: kaleidoscope download s3://bucket/augmented augmented/
     """
-    _copy(uri, str(folder))
+    _copy(_s3(uri), str(folder))
+
+
+def _s3(uri: str) -> str:
+    if not uri.startswith("s3://"):
+        raise typer.BadParameter(f"must be s3://bucket/prefix, got {uri}")
+    return uri
 
 
 def _copy(source: str, destination: str) -> None:
@@ -222,13 +291,9 @@ def _copy(source: str, destination: str) -> None:
     )
 
 
-def _load(recipe: str, seed: int | None) -> Recipe:
-    loaded = load_recipe(recipe)
-    return loaded if seed is None else loaded.model_copy(update={"seed": seed})
-
-
-def _print(value: Plan | Report, text: str, *, as_json: bool) -> None:
-    typer.echo(json.dumps(asdict(value), indent=2) if as_json else text)
+def _print_error(message: str) -> None:
+    # As text, since brackets in it are no markup, and on one line for whoever searches in logs.
+    _console.print(Text("error: ", "red").append(message, "default"), soft_wrap=True)
 
 
 @contextmanager

@@ -260,6 +260,7 @@ def _report(destination: Store, run: Run, stats: Iterable[ShardStats], now: date
         source=run.request.source,
         destination=destination.uri,
         num_sources=total.num_sources,
+        num_done=run.plan.num_done,
         num_failed=total.num_failed,
         num_outputs=total.num_outputs,
         source_bytes=total.source_bytes,

@@ -8,8 +8,9 @@ not more.
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -234,3 +235,8 @@ class Plan:
     def put_usd(self) -> float:
         """Dollars for the requests that write, on S3."""
         return self.num_puts * USD_PER_PUT
+
+    def to_document(self) -> dict[str, Any]:
+        """Return all of it, what follows from the fields included, for JSON."""
+        derived = ("num_outputs", "output_bytes", "cpu_s", "num_puts", "put_usd")
+        return asdict(self) | {name: getattr(self, name) for name in derived}

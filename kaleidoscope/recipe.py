@@ -267,26 +267,32 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
-def load_recipe(recipe: Recipe | str) -> Recipe:
+def load_recipe(recipe: Recipe | str | Path, *, seed: int | None = None) -> Recipe:
     """Return a recipe by what a user calls it.
 
     Args:
         recipe: The name of a preset, or the path of a YAML or JSON file; a recipe is returned as
             it is. A path has a slash or an extension, so no preset hides a file.
+        seed: Takes the place of the recipe's, in ``[0, 2**53)``.
 
     Raises:
         RecipeError: If there is no such preset or file, or it is not a recipe.
     """
-    if isinstance(recipe, Recipe):
-        return recipe
-    path = Path(recipe)
-    if path.name == recipe and not path.suffix:
-        return Recipe.preset(recipe)
+    loaded = recipe if isinstance(recipe, Recipe) else _find_recipe(recipe)
+    if seed is None:
+        return loaded
+    return Recipe.from_mapping(loaded.model_dump(mode="json") | {"seed": seed})
+
+
+def _find_recipe(name: str | Path) -> Recipe:
+    path = Path(name)
+    if isinstance(name, str) and path.name == name and not path.suffix:
+        return Recipe.preset(name)
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {recipe}: {error}") from error
-    return Recipe.from_text(text, origin=recipe)
+        raise RecipeError(f"cannot read the recipe {name}: {error}") from error
+    return Recipe.from_text(text, origin=str(name))
 
 
 def _explain(error: ValidationError, document: Any) -> str:

@@ -170,6 +170,8 @@ class Report:
     source: str
     destination: str
     num_sources: int
+    num_done: int
+    """Sources that earlier runs had done."""
     num_failed: int
     """Sources of which something could not be made."""
     num_outputs: int
@@ -191,8 +193,9 @@ class Report:
 
     @property
     def error_rate(self) -> float:
-        """Share of the sources that failed, in [0, 1]."""
-        return self.num_failed / self.num_sources if self.num_sources else 0.0
+        """Share of the sources that failed, in [0, 1], those of earlier runs counted as good."""
+        num_all = self.num_sources + self.num_done
+        return self.num_failed / num_all if num_all else 0.0
 
     @property
     def has_too_many_failures(self) -> bool:

@@ -1,21 +1,23 @@
 """Plans and reports in words, the same on the command line, in a notebook and in Prefect."""
 
+import json
 from datetime import timedelta
 
 from kaleidoscope.planning import Plan
 from kaleidoscope.recipe import LETTERS
 from kaleidoscope.runs import Report
+from kaleidoscope.transforms import Bounds, Transform
 
 _KILO = 1000
 
 
-def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int) -> str:
+def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> str:
     """Return what a plan will make and cost, a fact a line.
 
     Args:
         plan: The plan.
         cpus: How many CPUs will work on it, for the time that it takes.
-        peak_bytes: Memory of a worker process, see :mod:`kaleidoscope.memory`.
+        peak_bytes: Memory of a worker process, see :mod:`kaleidoscope.memory`; None leaves it out.
     """
     cost = plan.per_source
     calls = f"{cost.num_outputs:,} of each source by {cost.num_calls:,} transform calls"
@@ -28,7 +30,7 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int) -> str:
         ("size", f"about {format_bytes(plan.output_bytes)}"),
         ("shards", f"{plan.num_shards:,}"),
         ("time", f"{time} ({format_seconds(plan.cpu_s)} of CPU)"),
-        ("memory", f"at most {format_bytes(peak_bytes)} a worker"),
+        ("memory", f"at most {format_bytes(peak_bytes)} a worker" if peak_bytes else ""),
         ("requests", f"{plan.num_puts:,} PUTs, ${plan.put_usd:,.2f} on S3; nothing on a disk"),
         ("order", _describe_order(plan)),
     ]
@@ -55,6 +57,21 @@ def describe_report(report: Report) -> str:
         ("manifest", f"{report.destination}/{report.keys.manifest}"),
     ]
     return _columns(lines)
+
+
+def describe_transform(transform: type[Transform]) -> str:
+    """Return a transform's name, what it does, and its parameters with their defaults."""
+    summary = (transform.__doc__ or "").partition("\n")[0]
+    lines = [f"{transform.__name__}: {summary}"]
+    for name, field in transform.model_fields.items():
+        default = json.dumps(field.default)
+        limits = "".join(
+            f", within [{limit.low:g}, {limit.high:g}]"
+            for limit in field.metadata
+            if isinstance(limit, Bounds)
+        )
+        lines.append(f"  {name}: {field.description} Default {default}{limits}.")
+    return "\n".join(lines)
 
 
 def _columns(lines: list[tuple[str, str]]) -> str:

@@ -10,6 +10,8 @@ import pytest
 from kaleidoscope import cli, read_manifest
 from kaleidoscope.codecs import probe
 from kaleidoscope.recipe import Recipe
+from kaleidoscope.transforms import TRANSFORMS
+from tools.seaweedfs import SeaweedFS
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 
@@ -58,9 +60,10 @@ def test_a_second_run_has_nothing_to_do(
     command: Command, photos: Path, recipe: Path, tmp_path: Path
 ) -> None:
     command("run", photos, tmp_path / "out", "-r", recipe)
+    num_sources = len(list(photos.rglob("*.jpg")))
     code, _, messages = command("run", photos, tmp_path / "out", "-r", recipe)
     assert code == 0
-    assert "Nothing to do" in messages
+    assert f"Nothing to do: all {num_sources} sources were done before." in messages
 
 
 def test_run_as_json_is_the_report(
@@ -137,17 +140,62 @@ def test_recipe_without_a_name_lists_the_presets(command: Command) -> None:
     assert "classic" in out.split()
 
 
+def test_one_bad_photograph_more_is_judged_by_the_whole_data_set(
+    command: Command, photos: Path, recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(f"{recipe.read_text()}limits: {{max_error_rate: 0.3}}\n")
+    command("run", photos, tmp_path / "out", "-r", recipe)
+    (photos / "animals" / "broken.jpg").write_bytes(b"no image")
+    assert command("run", photos, tmp_path / "out", "-r", recipe)[0] == 0
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, seaweedfs: SeaweedFS, s3_uri: str) -> str:
+    """A prefix on the S3 server that the environment leads to."""
+    monkeypatch.setenv("KALEIDOSCOPE_S3_ENDPOINT_URL", seaweedfs.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweedfs.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweedfs.secret_key)
+    return s3_uri
+
+
 def test_upload_and_download_copy_a_folder_and_leave_alone_what_is_there(
-    command: Command, photos: Path, tmp_path: Path
+    command: Command, photos: Path, tmp_path: Path, bucket: str
 ) -> None:
     num_files = len(list(photos.rglob("*.jpg")))
-    assert f"{num_files} objects copied" in command("upload", photos, tmp_path / "copy")[1]
-    assert f"{num_files} were there already" in command("upload", photos, tmp_path / "copy")[1]
-    assert (
-        f"{num_files} objects copied" in command("download", tmp_path / "copy", tmp_path / "b")[1]
-    )
+    assert f"{num_files} objects copied" in command("upload", photos, bucket)[1]
+    assert f"{num_files} were there already" in command("upload", photos, bucket)[1]
+    code, out, _ = command("download", bucket, tmp_path / "b")
+    assert code == 0
+    assert f"{num_files} objects copied" in out
     photograph = next(photos.rglob("*.jpg")).relative_to(photos)
     assert (tmp_path / "b" / photograph).read_bytes() == (photos / photograph).read_bytes()
+
+
+def test_transforms_are_listed_with_their_ranges(command: Command) -> None:
+    code, out, _ = command("transforms")
+    assert code == 0
+    assert [line.partition(":")[0] for line in out.splitlines() if line[0] != " "] == [*TRANSFORMS]
+    assert "limit: Angle in degrees" in command("transforms", "Rotate")[1]
+    assert "within [-180, 180]" in command("transforms", "Rotate")[1]
+
+
+@pytest.mark.parametrize("name", ["sheet.jpg", "new folder/sheet.webp"])
+def test_a_sheet_has_the_format_that_its_name_says(
+    command: Command, recipe: Path, tmp_path: Path, name: str
+) -> None:
+    photograph = next(PHOTOS.rglob("*.jpg"))
+    assert command("preview", photograph, "-r", recipe, "-o", tmp_path / name)[0] == 0
+    header = probe((tmp_path / name).read_bytes(), max_pixels=10**8)
+    assert header.format == {".jpg": "jpeg", ".webp": "webp"}[Path(name).suffix]
+
+
+def test_an_error_keeps_its_brackets_and_its_line(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "wide.yaml"
+    recipe.write_text("transforms: [{name: Rotate, params: {limit: [-500, 15]}}]")
+    _, _, messages = command("plan", photos, "-r", recipe)
+    assert "must be [low, high] with -180 <= low <= high <= 180 degrees, got [-500, 15]" in messages
 
 
 @pytest.mark.parametrize(
@@ -157,7 +205,12 @@ def test_upload_and_download_copy_a_folder_and_leave_alone_what_is_there(
         (["plan", "photos", "--recipe", "missing.yaml"], "cannot read the recipe missing.yaml"),
         (["plan", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
         (["plan", "ftp://host/photos"], "ftp://"),
+        (["plan", "odd[/x]"], "odd[/x]; check its spelling"),
         (["run", "photos"], "Missing argument"),
+        (["upload", ".", "bucket/photos"], "must be s3://bucket/prefix, got bucket/photos"),
+        (["download", "bucket/photos", "."], "must be s3://bucket/prefix, got bucket/photos"),
+        (["preview", __file__, "-o", "sheet.gif"], "--output must end with .png"),
+        (["transforms", "Rotat"], "there is no 'Rotat'"),
         (["run", "photos", "out", "--workers", "0"], "--workers"),
     ],
 )

@@ -45,6 +45,7 @@ reports = st.builds(
     source=texts,
     destination=texts,
     num_sources=counts,
+    num_done=counts,
     num_failed=counts,
     num_outputs=counts,
     source_bytes=counts,
@@ -194,5 +195,5 @@ def test_a_report_says_whether_too_many_failed(
     num_sources: int,
     is_too_many: bool,  # noqa: FBT001 -- a table's column.
 ) -> None:
-    report = Report("r", "s", "d", num_sources, num_failed, 0, 0, 0, 0, 0, 0, {}, 0.1)
+    report = Report("r", "s", "d", num_sources, 0, num_failed, 0, 0, 0, 0, 0, 0, {}, 0.1)
     assert report.has_too_many_failures == is_too_many

@@ -51,6 +51,7 @@ def test_a_report_names_failures_by_reason_and_the_manifest() -> None:
         source="photos",
         destination="s3://bucket/out",
         num_sources=10,
+        num_done=0,
         num_failed=3,
         num_outputs=448,
         source_bytes=1,
