@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kaleidoscope.allocation import keep_freed_memory
 from kaleidoscope.codecs import EncodeSpec, ImageHeader, decode, encode, probe, reduction_for
 from kaleidoscope.model import BgrImage
 from kaleidoscope.normalization import Normalization
@@ -71,6 +72,7 @@ class Augmenter:
         Raises:
             RecipeError: If the recipe's selection leaves no node at all.
         """
+        keep_freed_memory()
         self._recipe = recipe
         self._tree = Tree(recipe)
 
