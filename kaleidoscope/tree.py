@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from kaleidoscope.errors import RecipeError
@@ -21,6 +22,9 @@ from kaleidoscope.transforms import Operation, ParamValue
 
 ROOT = "root"
 """The node that no transform was applied to; no chain is called so, since none repeats a letter."""
+
+
+_EDGES_DRAWN_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +185,28 @@ class Tree:
         """
         images: list[BgrImage] = []
         chain: list[Applied[Operation]] = []
-        for node in self.nodes(source_sha256):
+        for node, edge in self._with_edges(source_sha256):
             del images[node.depth :], chain[max(node.depth - 1, 0) :]
-            if node.parent is None:
+            if edge is None:
                 images.append(root)
             else:
-                chain.append(self.sample(node, source_sha256))
-                images.append(chain[-1].operation.apply(images[-1]))
+                chain.append(edge)
+                images.append(edge.operation.apply(images[-1]))
             if node.is_output:
                 yield Growth(node, images[-1], tuple(chain))
+
+    def _with_edges(self, source_sha256: str) -> Iterator[tuple[Node, Applied[Operation] | None]]:
+        """Yield the nodes of a source, each with what makes it of its parent.
+
+        Edges are drawn some at a time: between two images, which fill the CPU's caches, a draw
+        takes three times as long.
+        """
+        nodes = iter(self.nodes(source_sha256))
+        while batch := tuple(islice(nodes, _EDGES_DRAWN_AT_ONCE)):
+            yield from [
+                (node, None if node.parent is None else self.sample(node, source_sha256))
+                for node in batch
+            ]
 
 
 def _enumerate(recipe: Recipe, order: tuple[int, ...]) -> Iterator[Node]:
