@@ -8,6 +8,7 @@ same machine, each with its memory and its caches as a long run has them.
 """
 
 import importlib
+import importlib.util
 import json
 import os
 import resource
