@@ -1,7 +1,6 @@
 """A cluster, a Prefect server, an S3 server and workers, for all tests of this folder."""
 
 import hashlib
-import json
 import os
 import secrets
 import subprocess
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments.runner import RunnerDeployment
@@ -28,6 +27,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 import kaleidoscope
+from deployments.kubernetes.pool import (
+    PARENT_QUEUE,
+    POOL,
+    SHARD_QUEUE,
+    make_kubernetes_pool,
+)
 from flows.augment import augment
 from flows.shard import augment_shard
 from kaleidoscope.settings import Settings
@@ -49,8 +54,8 @@ normalize: {side: 1000}
 transforms: [HorizontalFlip, Rotate, GaussNoise, Perspective]
 """
 
-PARENT_POOL = "cluster-augment"
-SHARD_POOL = "cluster-augment-shard"
+# Without a step, Prefect copies the folder that a run starts in for every run.
+PULL_STEP = {"prefect.deployments.steps.set_working_directory": {"directory": "/tmp"}}  # noqa: S108
 
 DEADLINE_S = 240.0
 
@@ -150,10 +155,9 @@ def settings_names(
 
 
 class Worker:
-    """The worker of one pool, as a process that can be killed and started again."""
+    """The worker, as a process that can be killed and started again."""
 
-    def __init__(self, pool: str, environment: Mapping[str, str], log: Path) -> None:
-        self._pool = pool
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self._environment = environment
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -162,7 +166,7 @@ class Worker:
         """Start it, if it does not run."""
         if self._process is not None:
             return
-        command = ("prefect", "worker", "start", "--type", "kubernetes", "--pool", self._pool)
+        command = ("prefect", "worker", "start", "--type", "kubernetes", "--pool", POOL)
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *command],
@@ -182,22 +186,11 @@ class Worker:
             self._process = None
 
 
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """One worker for each pool."""
-
-    parents: Worker
-    shards: Worker
-
-
 @pytest.fixture(scope="session")
-def all_workers(
-    server: PrefectServer,
-    api: Proxy,
-    cluster: Cluster,
-    addresses: Addresses,
-    pools: tuple[str, str],
-) -> Iterator[Workers]:
+def one_worker(
+    server: PrefectServer, api: Proxy, cluster: Cluster, addresses: Addresses
+) -> Iterator[Worker]:
+    # What infra/kubernetes gives its worker.
     environment = {
         **server.environment,
         "KUBECONFIG": str(cluster.kubeconfig),
@@ -206,33 +199,21 @@ def all_workers(
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     }
-    parents, shards = (Worker(pool, environment, server.home / f"{pool}.log") for pool in pools)
-    yield Workers(parents, shards)
-    parents.kill()
-    shards.kill()
+    worker = Worker(environment, server.home / "worker.log")
+    yield worker
+    worker.kill()
 
 
 @pytest.fixture
-def workers(all_workers: Workers) -> Workers:
-    """Both workers, running."""
-    all_workers.parents.start()
-    all_workers.shards.start()
-    return all_workers
-
-
-@pytest.fixture(scope="session")
-def pools(client: SyncPrefectClient) -> tuple[str, str]:
-    """The work pool of parents and that of shards."""
-    for name in (PARENT_POOL, SHARD_POOL):
-        template = (ROOT / "deployments/kubernetes/base-job-template.json").read_text()
-        pool = WorkPoolCreate(name=name, type="kubernetes", base_job_template=json.loads(template))
-        client.create_work_pool(pool, overwrite=True)
-    return PARENT_POOL, SHARD_POOL
+def worker(deployments: str, one_worker: Worker) -> Worker:  # noqa: ARG001 - brings the pool.
+    """The worker, running."""
+    one_worker.start()
+    return one_worker
 
 
 @pytest.fixture(scope="session")
 def deployments(
-    pools: tuple[str, str],
+    client: SyncPrefectClient,
     cluster: Cluster,
     addresses: Addresses,
     settings_names: dict[str, str],
@@ -247,19 +228,22 @@ def deployments(
         # Pods of a real cluster can write nowhere else, and the worker's own home is copied.
         "env": {"PREFECT_HOME": "/tmp/prefect"},  # noqa: S108 - in the pod.
     }
+    make_kubernetes_pool(client, shards_at_once=None)
     flows: tuple[Flow[..., Any], ...] = (augment, augment_shard)
-    for flow, pool in zip(flows, pools, strict=True):
+    for flow, queue in zip(flows, (PARENT_QUEUE, SHARD_QUEUE), strict=True):
         # A coroutine only where an event loop runs.
         deployment = cast(
             "RunnerDeployment",
             flow.to_deployment(
                 "cluster",
-                work_pool_name=pool,
+                work_pool_name=POOL,
+                work_queue_name=queue,
                 job_variables=job_variables,
                 entrypoint_type=EntrypointType.MODULE_PATH,
             ),
         )
-        deployment.apply()
+        deployment_id = cast("UUID", deployment.apply())
+        client.update_deployment(deployment_id, DeploymentUpdate(pull_steps=[PULL_STEP]))
     return "augment/cluster"
 
 
@@ -295,6 +279,11 @@ class Augmentation:
         """Wait for the run and return what its last state is called."""
         wait_for(lambda: is_final(self.run(run_id)))
         return self.run(run_id).state_name
+
+    def hold_shards(self, *, hold: bool) -> None:
+        """Keep workers from shards that are not begun, or no longer."""
+        queue = self.client.read_work_queue_by_name(SHARD_QUEUE, work_pool_name=POOL)
+        self.client.update_work_queue(queue.id, is_paused=hold)
 
     def children(self, run_id: UUID, *types: StateType) -> list[FlowRun]:
         parents = FlowRunFilterParentFlowRunId(any_=[run_id])

@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import AwaitingRetry, Cancelling
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.conftest import Augmentation, Workers, is_final, wait_for
+from tests.cluster.conftest import Augmentation, Worker, is_final, wait_for
 from tests.cluster.proxy import Proxy
 
 pytestmark = pytest.mark.cluster
@@ -18,8 +18,8 @@ OUTAGE_S = 20.0
 
 
 @pytest.fixture(autouse=True)
-def running_workers(workers: Workers) -> Workers:
-    return workers
+def running_worker(worker: Worker) -> Worker:
+    return worker
 
 
 def test_six_shards_run_as_six_pods_three_at_a_time(
@@ -63,14 +63,14 @@ def test_a_shard_that_ran_out_of_memory_is_tried_again(
 
 
 def test_a_shard_whose_image_cannot_be_pulled_is_given_up_and_done_by_another_run(
-    augmentation: Augmentation, cluster: Cluster, workers: Workers, expected: dict[str, str]
+    augmentation: Augmentation, cluster: Cluster, expected: dict[str, str]
 ) -> None:
-    workers.shards.kill()
+    augmentation.hold_shards(hold=True)
     run_id = augmentation.start(pending_limit_s=10.0)
     wait_for(lambda: len(augmentation.children(run_id)) == 3)
     stuck = augmentation.children(run_id)[0]
     set_job_variables(augmentation, stuck, image="registry.invalid/kaleidoscope:none")
-    workers.shards.start()
+    augmentation.hold_shards(hold=False)
     assert augmentation.finish(run_id) == "Completed"
     assert augmentation.outputs() == expected
     assert len(augmentation.children(run_id)) > 3
@@ -78,13 +78,13 @@ def test_a_shard_whose_image_cannot_be_pulled_is_given_up_and_done_by_another_ru
 
 
 def test_a_pod_that_vanishes_while_the_worker_is_down_is_missed(
-    augmentation: Augmentation, cluster: Cluster, workers: Workers, expected: dict[str, str]
+    augmentation: Augmentation, cluster: Cluster, worker: Worker, expected: dict[str, str]
 ) -> None:
     run_id = augmentation.start(shard_time_limit_s=20.0)
     child = wait_for_shard_in_the_middle(augmentation, run_id)
-    workers.shards.kill()
+    worker.kill()
     cluster.vanish(str(child.id))
-    workers.shards.start()
+    worker.start()
     assert augmentation.finish(run_id) == "Completed"
     assert augmentation.outputs() == expected
 
