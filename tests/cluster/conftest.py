@@ -20,7 +20,13 @@ import pytest
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -284,6 +290,16 @@ class Augmentation:
         """Keep workers from shards that are not begun, or no longer."""
         queue = self.client.read_work_queue_by_name(SHARD_QUEUE, work_pool_name=POOL)
         self.client.update_work_queue(queue.id, is_paused=hold)
+
+    def report(self, run_id: UUID) -> str:
+        """Return what the run shows in Prefect at its end."""
+        artifacts = self.client.read_artifacts(
+            artifact_filter=ArtifactFilter(
+                flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]),
+                key=ArtifactFilterKey(any_=["augment-report"]),
+            )
+        )
+        return "\n".join(str(artifact.data) for artifact in artifacts)
 
     def children(self, run_id: UUID, *types: StateType) -> list[FlowRun]:
         parents = FlowRunFilterParentFlowRunId(any_=[run_id])

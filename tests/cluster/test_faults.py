@@ -74,6 +74,8 @@ def test_a_shard_whose_image_cannot_be_pulled_is_given_up_and_done_by_another_ru
     assert augmentation.finish(run_id) == "Completed"
     assert augmentation.outputs() == expected
     assert len(augmentation.children(run_id)) > 3
+    assert "made good: shard" in augmentation.report(run_id)
+    assert "Pending for more than 0:00:10" in augmentation.report(run_id)
     wait_for(lambda: not any(pod.is_active for pod in cluster.pods(of=str(stuck.id))))
 
 
