@@ -53,7 +53,7 @@ def plot_scale(scales: Sequence[Scale], path: Path, *, x: str) -> None:
     left.set_ylabel("CPU s")
     right.semilogx(numbers, [s.peak_bytes / 1e6 for s in scales], marker="o", color=_OURS)
     right.set_ylabel("peak MB")
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.15 * max(scale.peak_bytes for scale in scales) / 1e6)
     for axes in (left, right):
         axes.set_xlabel(x)
         axes.spines[["top", "right"]].set_visible(False)
