@@ -67,7 +67,13 @@ def test_a_selection_that_leaves_nothing_is_an_error(select: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "select", [{"include": ["z"]}, {"exclude": ["root"]}, {"exclude": ["a*", "ba"]}, {"include": ["??"], "max_depth": 1}]
+    "select",
+    [
+        {"include": ["z"]},
+        {"exclude": ["root"]},
+        {"exclude": ["a*", "ba"]},
+        {"include": ["??"], "max_depth": 1},
+    ],
 )
 def test_a_pattern_that_matches_no_node_is_an_error(select: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match="matches no node; nodes are called a, "):
