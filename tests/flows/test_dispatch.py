@@ -284,7 +284,7 @@ def test_a_deployment_that_is_not_there_is_named(
 ) -> None:
     with (
         ChildRuns(client, limits=PATIENT) as children,
-        pytest.raises(RunError, match=r"'augment-shard/nowhere'.*prefect deploy"),
+        pytest.raises(RunError, match=r"'augment-shard/nowhere'.*make deploy"),
     ):
         ShardDeployment(
             client, children, deployment="augment-shard/nowhere", parent_run_id=parent_run_id
