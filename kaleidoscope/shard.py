@@ -234,31 +234,35 @@ class _SourceTask:
         writes: list[Future[tuple[Record, ...]]] = []
         failures: tuple[Record, ...] = ()
         size = 0
-        missing: Iterator[str] = iter((ROOT,))
+        root: Root | None = None
+        num_made = 0
         made: list[tuple[Record, bytes]] = []
         try:
             stored = reading.result()
             facts, size = _source_facts(stored.info), len(stored.data)
             root = self._augmenter.root(stored.data)
             facts = _with_header(facts, root)
-            missing = iter(self._augmenter.output_nodes(root))
             for output in self._augmenter.outputs(root):
                 made.append((_output_record(facts, root, output), output.data))
                 if len(made) == OUTPUTS_PER_WRITE:
                     writes.append(self._write(made))
                     made = []
-                next(missing)
+                num_made += 1
         except (ObjectMissingError, AccessError) as error:
             # The listing was allowed, so a refusal is about this one object. Where all are
             # refused, max_error_rate speaks.
-            failures = (_failed_record(facts, next(missing), error),)
+            failures = (_failed_record(facts, self._missing(root, num_made), error),)
         except (StoreError, CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 -- one bad image never ends a shard.
-            failures = (_failed_record(facts, next(missing), error),)
+            failures = (_failed_record(facts, self._missing(root, num_made), error),)
         if made:
             writes.append(self._write(made))
         return _SourceResult(tuple(writes), failures, size)
+
+    def _missing(self, root: Root | None, num_made: int) -> str:
+        """Return the node that could not be made, behind ``num_made`` that could."""
+        return ROOT if root is None else self._augmenter.output_nodes(root)[num_made]
 
     def _write(self, made: Sequence[tuple[Record, bytes]]) -> Future[tuple[Record, ...]]:
         return self._threads.write(lambda: tuple(self._put(*output) for output in made))
