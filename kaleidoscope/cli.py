@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -147,9 +146,10 @@ def run(  # noqa: PLR0913 -- a command's options.
         )
     if plan is not None and not plan.num_shards:
         _console.print(f"Nothing to do: all {plan.num_done:,} sources were done before.")
-        typer.echo(json.dumps(asdict(report), indent=2) if as_json else "", nl=as_json)
+        if as_json:
+            typer.echo(report.to_json())
         return
-    typer.echo(json.dumps(asdict(report), indent=2) if as_json else describe_report(report))
+    typer.echo(report.to_json() if as_json else describe_report(report))
     limit = loaded.limits.max_error_rate
     if report.error_rate > limit:
         _print_error(
