@@ -192,7 +192,7 @@ def run_shard(  # noqa: PLR0913 -- where from, where to, which shard, and how.
     with suppress(ObjectMissingError):
         return read_stats(destination.get(run.keys.part(index)).data)
     sources = sources_from_parquet(destination.get(run.keys.shard(index)).data)
-    request = run.request
+    request, versions = run.request, Versions.installed()
     facts = RunFacts(
         run_id=run.run_id,
         recipe_digest=request.recipe.digest,
@@ -200,9 +200,9 @@ def run_shard(  # noqa: PLR0913 -- where from, where to, which shard, and how.
         seed=request.recipe.seed,
         shard=index,
         flow_run_id=flow_run_id,
-        kaleidoscope_version=Versions.installed().kaleidoscope,
-        opencv_version=Versions.installed().opencv,
-        numpy_version=Versions.installed().numpy,
+        kaleidoscope_version=versions.kaleidoscope,
+        opencv_version=versions.opencv,
+        numpy_version=versions.numpy,
         created_at=now,
     )
     part, stats = augment_shard(
