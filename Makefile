@@ -31,7 +31,6 @@ pictures: install ## Draw the pictures of the README again.
 	$(BIN)/python -m tools.pictures
 
 bench: install ## Measure speed, memory and scale beside others; writes docs/benchmarks.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "matplotlib>=3.10,<4"
 	$(BIN)/python -m benchmarks
 
 bench-quick: install ## Measure the main ratios in about three minutes.
