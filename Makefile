@@ -21,7 +21,7 @@ help: ## Show this list.
 
 install: $(VENV)/.project ## Make .venv with the pinned dependencies and the project.
 
-test: install ## Run the whole test suite; ARGS="-k tree" is handed to pytest.
+test: install $(VENV)/.torch ## Run the whole test suite; ARGS="-k tree" is handed to pytest.
 	$(BIN)/python -m pytest $(ARGS)
 
 demo: install ## Run everything on this machine; KEEP=1 leaves the servers up until Ctrl-C.
@@ -82,7 +82,8 @@ COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 \
 
 constraints: install ## Bring the pins up to pyproject.toml; UPGRADE=1 takes newer releases.
 	$(BIN)/python -m pip install --quiet uv
-	$(COMPILE) pyproject.toml --group build --group demo --group bench --group test \
+	$(COMPILE) pyproject.toml --extra webdataset --extra huggingface \
+		--group build --group demo --group bench --group docs --group examples --group test \
 		$(if $(UPGRADE),--upgrade) --output-file constraints.txt
 	$(COMPILE) pyproject.toml --constraints constraints.txt \
 		--output-file deployments/requirements.txt
@@ -104,6 +105,11 @@ endif
 	@echo "Installing the pinned dependencies, a minute or two the first time ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--require-hashes --only-binary :all: --requirement constraints.txt
+	@touch $@
+
+# For the tests of its loader alone. Without a hash, since builds for CPUs and for GPUs share a version.
+$(VENV)/.torch: $(VENV)/.dependencies
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@touch $@
 
 $(VENV)/.project: $(VENV)/.dependencies pyproject.toml
