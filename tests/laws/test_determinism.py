@@ -10,9 +10,9 @@ import pytest
 
 from kaleidoscope import pipeline
 from kaleidoscope.errors import StoreError
-from kaleidoscope.lineage import replay
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.recipe import Recipe
+from kaleidoscope.replay import replay
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import S3Credentials, S3Store, open_store
 from tests import data_sets
