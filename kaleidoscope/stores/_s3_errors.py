@@ -66,6 +66,8 @@ def _from_botocore(error: ClientError, uri: str, what: str) -> StoreError:
     status = str(error.response["ResponseMetadata"].get("HTTPStatusCode", ""))
     if code in _NO_BUCKET_CODES:
         return _no_bucket(uri, what)
+    if code == "NoSuchKey":
+        return ObjectMissingError(f"{uri}: cannot {what}: there is no such object")
     reason = f"{code}: {answer.get('Message', '')} (HTTP {status})"
     if status in _REFUSED_STATUS:
         return _refused(uri, what, reason)

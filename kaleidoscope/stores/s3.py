@@ -1,5 +1,6 @@
 """A store in a bucket of S3 or of a server that speaks its protocol."""
 
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 MULTIPART_SIZE = 16 * 1024 * 1024
 """Objects of more bytes go up in parts of this size."""
+
+_IMPORTED_IN = os.getpid()
+"""A process with another number was forked off. obstore's threads did not come along, and it waits
+for them for ever; botocore has none."""
 
 _CONTENT_TYPES = {
     ".bmp": "image/bmp",
@@ -43,6 +48,8 @@ class S3Store:
 
     From AWS, listings come page by page. Other servers may list in an order of their own
     (SeaweedFS has ``a/x`` before ``a-b``), so theirs are sorted first, outside of memory.
+
+    A process that was forked off, as PyTorch's workers are, can list and get, but not write.
 
     A server that is down is a StoreError after ``s3_retry_timeout_s``, one that takes requests
     and never answers after at most ``s3_read_timeout_s`` more.
@@ -98,6 +105,8 @@ class S3Store:
         """Return the whole object, in one request."""
         path = self._locate(key)
         with translated(self.uri, f"get {key}"):
+            if os.getpid() != _IMPORTED_IN:
+                return self._get_by_botocore(key, path)
             result = obstore.get(self._client, path)
             data = result.bytes().to_bytes()
         return StoredObject(_make_info(key, result.meta), data)
@@ -110,7 +119,13 @@ class S3Store:
             data = b""
         else:
             with translated(self.uri, f"get {length} bytes from {offset} on of {key}"):
-                data = obstore.get_range(self._client, path, start=offset, length=length).to_bytes()
+                if os.getpid() != _IMPORTED_IN:
+                    span = f"bytes={offset}-{offset + length - 1}"
+                    data = self._get_by_botocore(key, path, Range=span).data
+                else:
+                    data = obstore.get_range(
+                        self._client, path, start=offset, length=length
+                    ).to_bytes()
             size = offset + len(data)
         if offset > size or len(data) < length:
             raise StoreError(
@@ -188,6 +203,12 @@ class S3Store:
             yield ObjectInfo(key, entry["Size"], entry["ETag"].strip('"'))
         else:
             on_skipped(key, defect)
+
+    def _get_by_botocore(self, key: str, path: str, **options: str) -> StoredObject:
+        answer = self._open_list_client().get_object(Bucket=self._bucket, Key=path, **options)
+        data: bytes = answer["Body"].read()
+        etag = answer["ETag"].removeprefix("W/").strip('"')
+        return StoredObject(ObjectInfo(key, len(data), etag, answer.get("VersionId")), data)
 
     def _open_list_client(self) -> Any:
         # Making a client changes the session, which is not for two threads at once.

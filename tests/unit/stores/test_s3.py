@@ -1,6 +1,7 @@
 """What is special to S3: errors that name what to do, bounded time, odd listings."""
 
 import http.server
+import multiprocessing
 import socket
 import threading
 import time
@@ -317,3 +318,37 @@ def test_many_threads_share_one_store(
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
+def test_a_process_that_was_forked_off_reads_and_lists(
+    s3_uri: str, s3_settings: Settings, s3_credentials: S3Credentials
+) -> None:
+    store = open_store(s3_uri, settings=s3_settings, credentials=s3_credentials)
+    store.put("ten", b"0123456789")
+    info = store.get("ten").info
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(
+        target=lambda: sender.send(_read_in_every_way(s3_uri, s3_settings, s3_credentials))
+    )
+    process.start()
+    assert receiver.poll(60), "the forked process neither reads nor fails"
+    assert receiver.recv() == (b"0123456789", info, b"345", "ObjectMissingError", "StoreError", 1)
+    process.join()
+
+
+def _read_in_every_way(uri: str, settings: Settings, credentials: S3Credentials) -> object:
+    store = open_store(uri, settings=settings, credentials=credentials)
+    whole = store.get("ten")
+    errors = []
+    for read in (
+        lambda: store.get("none"),
+        lambda: store.get_range("ten", offset=8, length=5),
+    ):
+        try:
+            read()
+        except StoreError as error:
+            errors.append(type(error).__name__)
+    middle = store.get_range("ten", offset=3, length=3)
+    return (whole.data, whole.info, middle, *errors, len(list(store.list_objects())))
