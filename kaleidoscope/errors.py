@@ -127,3 +127,7 @@ class ManifestError(KaleidoscopeError):
 
 class RunError(KaleidoscopeError):
     """A run cannot be finished; what is done is kept and the run can be resumed."""
+
+
+class LoaderError(KaleidoscopeError):
+    """Rows of a manifest are not what a training can be fed with."""

@@ -7,6 +7,12 @@ from functools import lru_cache
 RESERVED_FOLDER = "_kaleidoscope"
 """Where a destination keeps its manifests; no output is ever written below it."""
 
+CARD_KEY = "README.md"
+"""The data set card of a destination, beside its outputs."""
+
+METADATA_KEY = "metadata.parquet"
+"""What Hugging Face's ImageFolder reads of every output, beside them."""
+
 _LONGEST_STEM = 160
 """Bytes. With the hash, the node and the extension a name stays below the 255 of file systems."""
 

@@ -1,0 +1,50 @@
+"""Images as OpenCV has them, one after the other, with what the manifest says of each."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kaleidoscope.loaders.rows import ImageRows, select_rows
+from kaleidoscope.model import BgrImage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+READ_AHEAD = 16
+"""Images that are read at once, so that a store's latency is waited for once and not for each."""
+
+
+def iter_images(
+    uri: str | Path, rows: "pd.DataFrame", *, split: str | None = None
+) -> Iterator[tuple[BgrImage, Any]]:
+    """Yield each image with its row, in the order of the rows.
+
+    Args:
+        uri: The folder or ``s3://bucket/prefix`` that a run wrote to.
+        rows: Rows of its manifest.
+        split: Take only those whose column ``split`` has this.
+
+    Yields:
+        ``(H, W, 3)`` uint8, BGR, and the row as a named tuple: ``row.label``, ``row.node``.
+
+    Raises:
+        LoaderError: If there is no such image.
+        StoreError: If one cannot be read.
+        CodecError: If one cannot be decoded.
+    """
+    selected = select_rows(rows, split)
+    images = ImageRows(str(uri), selected)
+    with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="images") as pool:
+        waiting: deque[Future[BgrImage]] = deque()
+        numbers = iter(range(len(images)))
+        try:
+            for row in selected.itertuples(index=False, name="Row"):
+                more = islice(numbers, READ_AHEAD + 1 - len(waiting))
+                waiting.extend(pool.submit(images.decode, number) for number in more)
+                yield waiting.popleft().result(), row
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,153 @@
+"""The rows that a loader reads, and the bytes and pixels that they stand for."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaleidoscope.codecs import decode, probe
+from kaleidoscope.errors import LoaderError
+from kaleidoscope.model import BgrImage
+from kaleidoscope.settings import Settings
+from kaleidoscope.stores import Store, open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ANY_SIZE = 2**40
+"""Pixels: a run that wrote an image could hold it."""
+
+
+def select_rows(rows: "pd.DataFrame", split: str | None) -> "pd.DataFrame":
+    """Return the rows that are images, numbered anew: of one split, or of all if it is None.
+
+    Raises:
+        LoaderError: If a column is missing, there is no such split, or no row is left.
+    """
+    _require(rows, ["output_key", *([] if split is None else ["split"])])
+    images = rows[rows["output_key"].notna()]
+    if split is not None:
+        selected = images[images["split"] == split]
+        if selected.empty:
+            names = sorted(images["split"].dropna().unique())
+            raise LoaderError(
+                f"no image is of the split {split!r}; the rows have {names or 'no splits'}"
+            )
+        images = selected
+    if images.empty:
+        raise LoaderError("there is no image in the rows; was a query too narrow?")
+    return images.reset_index(drop=True)
+
+
+def class_names(rows: "pd.DataFrame") -> tuple[str, ...]:
+    """Return the labels that occur, sorted: a label's place in them is its class index.
+
+    Raises:
+        LoaderError: If there is no column ``label``.
+    """
+    _require(rows, ["label"])
+    return tuple(sorted(rows["label"].dropna().unique()))
+
+
+def class_indices(rows: "pd.DataFrame", classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the place of each row's label in ``classes``.
+
+    Raises:
+        LoaderError: If a row has no label, or one that is not among the classes.
+    """
+    _require(rows, ["label"])
+    places = {name: place for place, name in enumerate(classes)}
+    indices = rows["label"].map(places)
+    if indices.isna().any():
+        row = rows[indices.isna()].iloc[0]
+        if not isinstance(row["label"], str):
+            raise LoaderError(
+                f"{row['output_key']} has no label, and so no class; leave such rows out by "
+                "rows[rows['label'].notna()], or read them with iter_images"
+            )
+        raise LoaderError(
+            f"{row['output_key']} is labelled {row['label']!r}, which is none of the classes "
+            f"{list(classes)}"
+        )
+    return np.array(indices, np.int64)  # A copy, since what Arrow holds cannot be written to.
+
+
+def _require(rows: "pd.DataFrame", columns: Sequence[str]) -> None:
+    if missing := [name for name in columns if name not in rows.columns]:
+        raise LoaderError(
+            f"the rows have no column {missing[0]!r}, only {list(rows.columns)}; read the "
+            "manifest with it"
+        )
+
+
+class ImageRows:
+    """Reads the images of rows by their number.
+
+    It can be pickled, and be used in processes that were forked off: each opens the store for
+    itself, when it reads its first image. Many threads may read at once.
+    """
+
+    def __init__(self, uri: str, rows: "pd.DataFrame") -> None:
+        """Take rows of :func:`select_rows` and the place that their run wrote to."""
+        self._uri = uri
+        # Columns of Arrow: no Python object for each row, which a worker's copy would double.
+        self._keys = rows["output_key"].array
+        self._members = (
+            {name: rows[name].array for name in ("tar_key", "offset", "length")}
+            if "tar_key" in rows.columns
+            else None
+        )
+        self._opened: tuple[int, Store] | None = None
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image: a whole object, or its range of a tar.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
+        store = self._store()
+        if self._members is not None and isinstance(self._members["tar_key"][index], str):
+            tar_key, offset, length = (column[index] for column in self._members.values())
+            return store.get_range(tar_key, offset=int(offset), length=int(length))
+        return store.get(self._keys[index]).data
+
+    def decode(self, index: int) -> BgrImage:
+        """Return the image, ``(H, W, 3)`` uint8, BGR.
+
+        Raises:
+            StoreError: If it cannot be read.
+            CodecError: If it cannot be decoded.
+        """
+        return decode_image(self.read(index))
+
+    def _store(self) -> Store:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), open_destination(self._uri))
+        return self._opened[1]
+
+
+def open_destination(uri: str) -> Store:
+    """Return the store that runs wrote to, as the environment leads to it."""
+    return open_store(uri, settings=Settings.from_environment())
+
+
+def decode_image(data: bytes) -> BgrImage:
+    """Return an output's pixels, ``(H, W, 3)`` uint8, BGR.
+
+    Raises:
+        CodecError: If it cannot be decoded.
+    """
+    return decode(data, probe(data, max_pixels=_ANY_SIZE))
+
+
+def to_rgb(image: BgrImage) -> npt.NDArray[np.uint8]:
+    """Return ``(H, W, 3)`` uint8 in the order red, green, blue, contiguous."""
+    return np.ascontiguousarray(image[:, :, ::-1])
