@@ -70,7 +70,8 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
     Args:
         source: A folder or ``s3://bucket/prefix`` with images.
         destination: A folder or ``s3://bucket/prefix`` for the outputs and their manifest.
-        recipe: A recipe, the name of a preset, or the path of a YAML or JSON file.
+        recipe: A recipe, the name of a preset, or the path of a YAML or JSON file. On a destination
+            of earlier runs it may add to theirs: transforms behind the others, and nodes.
         seed: Takes the place of the recipe's.
         workers: Threads that transform and encode; None takes all CPUs that this process may use.
         retry_failed: Do the sources that failed in earlier runs again.

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from kaleidoscope.allocation import keep_freed_memory
 from kaleidoscope.codecs import EncodeSpec, ImageHeader, decode, encode, probe, reduction_for
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, NodeChoice
 from kaleidoscope.normalization import Normalization
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.seeding import named_rng
-from kaleidoscope.tree import Applied, Growth, Tree
+from kaleidoscope.tree import ALL_NODES, Applied, Growth, Tree
 
 NORMALIZE_VERSION = 1
 """Goes up when the same parameters come to mean other pixels."""
@@ -93,22 +93,24 @@ class Augmenter:
         image = normalized(data, header, normalization)
         return Root(sha256, header, image, Applied("normalize", NORMALIZE_VERSION, normalization))
 
-    def output_nodes(self, root: Root) -> tuple[str, ...]:
+    def output_nodes(self, root: Root, choice: NodeChoice = ALL_NODES) -> tuple[str, ...]:
         """Return the names of the outputs of a source, in the order of :meth:`outputs`."""
-        return tuple(node.name for node in self._tree.nodes(root.sha256) if node.is_output)
+        nodes = self._tree.nodes(root.sha256, choice=choice)
+        return tuple(node.name for node in nodes if node.is_output)
 
-    def outputs(self, root: Root) -> Iterator[EncodedOutput]:
+    def outputs(self, root: Root, choice: NodeChoice = ALL_NODES) -> Iterator[EncodedOutput]:
         """Yield the outputs of a source, depth first, at most depth + 1 images alive.
 
         Args:
             root: What :meth:`root` returned.
+            choice: Which of the nodes that the recipe selects; their ancestors are computed, too.
 
         Raises:
             TransformError: If a transform cannot be applied to this image.
             CodecError: If an output cannot be encoded, for example for its size.
         """
         spec = self._encode_spec(root.header)
-        for growth in self._tree.grow(root.image, root.sha256):
+        for growth in self._tree.grow(root.image, root.sha256, choice):
             yield EncodedOutput(growth, spec, encode(growth.image, spec))
 
     def _encode_spec(self, header: ImageHeader) -> EncodeSpec:

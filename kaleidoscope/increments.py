@@ -1,77 +1,273 @@
-"""Which sources are new, by what the plans of committed runs say was done.
+"""What is missing: what a recipe makes of the listed sources, less what earlier runs made.
 
-All of it is a merge of sorted streams, so neither the listing nor the history sits in memory.
+The plans of committed runs say what was done. All of it is a merge of sorted streams, so neither
+the listing nor the history sits in memory.
 """
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 
-from kaleidoscope.manifest import failed_source_keys, sources_from_parquet
-from kaleidoscope.model import ObjectInfo
-from kaleidoscope.runs import RunKeys, load_run
+from kaleidoscope.errors import ObjectMissingError
+from kaleidoscope.manifest import failed_source_keys, source_hashes, sources_from_parquet
+from kaleidoscope.model import ObjectInfo, PlannedSource
+from kaleidoscope.recipe import Recipe
+from kaleidoscope.runs import Request, RunKeys, load_report, load_run
 from kaleidoscope.stores import Store
+from kaleidoscope.tree import Tree
+
+_NAMES_SHOWN = 10
+"""Of sources that are gone, in a plan; of nodes, in an error."""
+
+_PARTS_KEPT = 16
+"""Parts whose hashes are at hand; sources that changed lie next to each other."""
 
 
-class NewSources:
-    """The sources that no earlier run has done in this version; both inputs are in key order."""
+@dataclass(frozen=True, slots=True)
+class DoneSource:
+    """What the newest run that had a source did with it."""
 
-    def __init__(self, sources: Iterable[ObjectInfo], done: Iterator[ObjectInfo]) -> None:
-        """Take what is there and what :func:`done_sources` says of it."""
+    planned: PlannedSource
+    nodes: frozenset[str]
+    """What the data set has of it since, if it did not fail."""
+    run_id: str
+    shard: int
+
+
+class History:
+    """What committed runs did; records that only few sources ask for are read when one does."""
+
+    def __init__(self, destination: Store, committed: Sequence[str]) -> None:
+        """Take the names of the runs, the oldest first."""
+        self._destination = destination
+        self._committed = committed
+        self._failed = lru_cache(maxsize=None)(self._read_failed)
+        self._hashes = lru_cache(maxsize=_PARTS_KEPT)(self._read_hashes)
+
+    def __iter__(self) -> Iterator[DoneSource]:
+        """Yield every source that a run had, in key order, as the newest of its runs had it.
+
+        Raises:
+            ManifestError: If the records of one of the runs are damaged.
+        """
+        runs = [self._sources(run_id) for run_id in reversed(self._committed)]
+        # A stable merge: of equal keys the one of the newest run comes first.
+        latest = None
+        for done in heapq.merge(*runs, key=lambda done: done.planned.info.key):
+            if done.planned.info.key != latest:
+                latest = done.planned.info.key
+                yield done
+
+    def has_failed(self, done: DoneSource) -> bool:
+        """Say whether something of the source could not be made."""
+        return done.planned.info.key in self._failed(done.run_id)
+
+    def sha256(self, done: DoneSource) -> str | None:
+        """Return the hash of what the run read; None if something of it could not be made."""
+        if self.has_failed(done):
+            return None
+        hashes = self._hashes(done.run_id, done.shard)
+        # Without a row, the content was what an earlier run had made already.
+        return hashes.get(done.planned.info.key, done.planned.made_sha256)
+
+    def _sources(self, run_id: str) -> Iterator[DoneSource]:
+        run = load_run(self._destination, run_id)
+        every_node = selected_nodes(run.request.recipe)
+        for shard in range(run.plan.num_shards):
+            for source in sources_from_parquet(self._destination.get(run.keys.shard(shard)).data):
+                nodes = every_node if source.nodes is None else source.nodes
+                yield DoneSource(source, nodes, run_id, shard)
+
+    def _read_failed(self, run_id: str) -> frozenset[str]:
+        if not load_report(self._destination, run_id).num_failed:
+            return frozenset()
+        files = self._destination.list_objects(RunKeys(run_id).manifest)
+        return frozenset().union(
+            *(failed_source_keys(self._destination.get(file.key).data) for file in files)
+        )
+
+    def _read_hashes(self, run_id: str, shard: int) -> dict[str, str]:
+        try:
+            return source_hashes(self._destination.get(RunKeys(run_id).part(shard)).data)
+        except ObjectMissingError:  # Someone took the space back; what is not known is made again.
+            return {}
+
+
+class MissingSources:
+    """The sources of which something is to be made, with what; iterating again reads again."""
+
+    def __init__(
+        self,
+        sources: Iterable[ObjectInfo],
+        history: History,
+        wanted: frozenset[str],
+        *,
+        retry_failed: bool,
+    ) -> None:
+        """Take what is there, what was done, and what a recipe makes.
+
+        Args:
+            sources: In key order.
+            history: What committed runs did.
+            wanted: The nodes that the recipe selects.
+            retry_failed: Do the sources again that failed in their newest run.
+        """
         self._sources = sources
-        self._done = done
+        self._history = history
+        self._wanted = wanted
+        self._retry_failed = retry_failed
         self.num_done = 0
         """Sources passed over so far."""
+        self.num_gone = 0
+        """Sources so far that a run had and that are no longer there."""
+        self.gone: list[str] = []
+        """Keys of the first of them."""
 
-    def __iter__(self) -> Iterator[ObjectInfo]:
-        """Yield the new ones."""
-        known = next(self._done, None)
-        for source in self._sources:
-            while known is not None and known.key < source.key:
-                known = next(self._done, None)
-            if known is not None and (known.key, known.etag) == (source.key, source.etag):
+    def __iter__(self) -> Iterator[PlannedSource]:
+        """Yield the sources in key order."""
+        self.num_done, self.num_gone, self.gone = 0, 0, []
+        for source, done in _pairs(self._sources, self._history):
+            if source is None:
+                self._count_gone(done)
+                continue
+            planned = PlannedSource(source) if done is None else self._compare(source, done)
+            if planned is None or self._has_all(planned):
                 self.num_done += 1
             else:
-                yield source
+                yield planned
+
+    def _count_gone(self, done: DoneSource | None) -> None:
+        self.num_gone += 1
+        if done is not None and len(self.gone) < _NAMES_SHOWN:
+            self.gone.append(done.planned.info.key)
+
+    def _has_all(self, planned: PlannedSource) -> bool:
+        return planned.made_sha256 is None and planned.made >= self._wanted
+
+    def _compare(self, source: ObjectInfo, done: DoneSource) -> PlannedSource | None:
+        """Say what is there of a source that a run had; None to leave the source alone."""
+        if source.etag != done.planned.info.etag:
+            # It may have been written again as it was, or in other parts, of which S3 makes etags.
+            sha256 = self._history.sha256(done)
+            return PlannedSource(source, None, done.nodes if sha256 else frozenset(), sha256)
+        if not self._retry_failed and done.nodes >= self._wanted:
+            return PlannedSource(source, None, done.nodes)  # Whether it failed makes no difference.
+        if not self._history.has_failed(done):
+            return PlannedSource(source, None, done.nodes)
+        if not self._retry_failed:
+            return None
+        # An earlier run may have done this very file, but if the failed one had another version
+        # in between, it may have written over its outputs.
+        was_same = done.planned.made_sha256 is None
+        return PlannedSource(source, None, done.planned.made if was_same else frozenset())
 
 
-def done_sources(
-    destination: Store, committed: Sequence[str], *, retry_failed: bool
-) -> Iterator[ObjectInfo]:
-    """Yield what earlier runs did, streamed in key order, each key in the version done last.
+def _pairs(
+    sources: Iterable[ObjectInfo], history: Iterable[DoneSource]
+) -> Iterator[tuple[ObjectInfo | None, DoneSource | None]]:
+    """Bring together what has the same key; None stands for what one side does not have."""
+    earlier = iter(history)
+    done = next(earlier, None)
+    for source in sources:
+        while done is not None and done.planned.info.key < source.key:
+            yield None, done
+            done = next(earlier, None)
+        if done is not None and done.planned.info.key == source.key:
+            yield source, done
+            done = next(earlier, None)
+        else:
+            yield source, None
+    if done is not None:
+        yield None, done
+        yield from ((None, done) for done in earlier)
+
+
+def gone_sources(
+    sources: Iterable[ObjectInfo], destination: Store, committed: Sequence[str]
+) -> Iterator[str]:
+    """Yield the keys of sources that committed runs had and that are no longer listed, in order.
 
     Args:
+        sources: What is there, in key order; see :class:`~kaleidoscope.listing.SourceListing`.
         destination: Where the runs are.
         committed: Their names, the oldest first.
-        retry_failed: Let no source that failed in its newest run count as done.
 
     Raises:
         ManifestError: If the records of one of the runs are damaged.
     """
-    runs = [_planned_sources(destination, run_id, retry_failed) for run_id in reversed(committed)]
-    # A stable merge: of equal keys the one of the newest run comes first.
-    latest = None
-    for source in heapq.merge(*runs, key=lambda info: info.key):
-        if source.key != latest:
-            latest = source.key
-            yield source
+    for source, done in _pairs(sources, History(destination, committed)):
+        if source is None and done is not None:
+            yield done.planned.info.key
 
 
-def _planned_sources(
-    destination: Store,
-    run_id: str,
-    retry_failed: bool,  # noqa: FBT001 -- passed on.
-) -> Iterator[ObjectInfo]:
-    """Yield the sources of a committed run; what is to be done again matches no source."""
-    keys = RunKeys(run_id)
-    failed: frozenset[str] = frozenset()
-    if retry_failed:
-        files = destination.list_objects(keys.manifest)
-        failed = frozenset().union(
-            *(failed_source_keys(destination.get(file.key).data) for file in files)
+@lru_cache(maxsize=16)
+def selected_nodes(recipe: Recipe) -> frozenset[str]:
+    """Return the nodes that a recipe selects, before a sample is drawn of them.
+
+    Raises:
+        RecipeError: If the recipe's selection leaves no node at all.
+    """
+    return frozenset(Tree(recipe).selected)
+
+
+def find_conflict(earlier: Request, recipe: Recipe) -> str | None:
+    """Say in which field a recipe does more than add to what an earlier run was asked for.
+
+    A recipe adds if every node of the earlier one is a node of this one, with the same pixels:
+    transforms behind the others, more copies of a step that has several, nodes more selected.
+
+    Returns:
+        The field, with both values; None if the recipe makes the same or only adds.
+    """
+    before = earlier.recipe
+    versions = zip(before.transforms, before.versions, earlier.transform_versions, strict=True)
+    for index, (step, version, was) in enumerate(versions):
+        if version != was:
+            return (
+                f"transforms[{index}]: {step.name} is in version {version} here, and was in {was}"
+            )
+    if before.digest == recipe.digest:
+        return None
+    for name in Recipe.model_fields:
+        if name not in _MAY_GROW and getattr(before, name) != getattr(recipe, name):
+            return f"{name}: {_text(getattr(recipe, name))}, and was {_text(getattr(before, name))}"
+    return _conflict_in_transforms(before, recipe) or _conflict_in_selection(before, recipe)
+
+
+_MAY_GROW = ("transforms", "select", "limits")
+
+
+def _conflict_in_transforms(before: Recipe, recipe: Recipe) -> str | None:
+    for index, was in enumerate(before.transforms):
+        if index >= len(recipe.transforms):
+            return f"transforms: {was.name} at the end was taken away"
+        step = recipe.transforms[index]
+        if (step.name, step.params) != (was.name, was.params):
+            return f"transforms[{index}]: {_text(step)}, and was {_text(was)}"
+        if not set(before.labels(index)) <= set(recipe.labels(index)):
+            return f"transforms[{index}].copies: {step.copies}, and was {was.copies}"
+    if recipe.order == "shuffled" and len(recipe.transforms) > len(before.transforms):
+        return "transforms: one more, while order: shuffled draws every order anew"
+    return None
+
+
+def _conflict_in_selection(before: Recipe, recipe: Recipe) -> str | None:
+    samples = [made.select.max_outputs_per_source for made in (before, recipe)]
+    if samples != [None, None]:
+        return (
+            f"select.max_outputs_per_source: {samples[1]}, and was {samples[0]}; another tree "
+            "or number draws another sample"
         )
-    for index in range(load_run(destination, run_id).plan.num_shards):
-        for source in sources_from_parquet(destination.get(keys.shard(index)).data):
-            # No object has an empty etag. Left out, an earlier run's version would count as done,
-            # though this run may have written over some of its outputs.
-            yield replace(source, etag="") if source.key in failed else source
+    lost = sorted(
+        selected_nodes(before) - selected_nodes(recipe), key=lambda name: (len(name), name)
+    )
+    if lost:
+        names = ", ".join(islice(lost, _NAMES_SHOWN))
+        return f"select: leaves out {len(lost)} nodes that were made ({names})"
+    return None
+
+
+def _text(value: object) -> str:
+    return str(value.model_dump(mode="json")) if hasattr(value, "model_dump") else str(value)

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaleidoscope.errors import ManifestError
-from kaleidoscope.model import ObjectInfo
+from kaleidoscope.model import ObjectInfo, PlannedSource
 
 SCHEMA = pa.schema(
     [
@@ -83,8 +84,12 @@ _PLAN_SCHEMA = pa.schema(
         pa.field("size", pa.int64(), nullable=False),
         pa.field("etag", pa.string(), nullable=False),
         pa.field("version_id", pa.string()),
+        pa.field("nodes", pa.string()),
+        pa.field("made", pa.string()),
+        pa.field("made_sha256", pa.string()),
     ]
 )
+"""The fields of a planned source; sets of nodes are text, so that parquet keeps equal ones once."""
 
 _STATS_KEY = b"kaleidoscope.shard"
 
@@ -279,6 +284,8 @@ def merge_parts(parts: Iterable[bytes]) -> Iterator[bytes]:
         ManifestError: If one of them is not a part.
     """
     groups = _regroup(batch for part in parts for batch in _read_part(part))
+    # A run that finds old content under new names makes no row; its manifest is empty, not absent.
+    yield _merge_one_file(next(groups, SCHEMA.empty_table()), groups)
     for first in groups:
         yield _merge_one_file(first, groups)
 
@@ -331,20 +338,61 @@ def failed_source_keys(data: bytes) -> frozenset[str]:
     return frozenset(keys)
 
 
-def sources_to_parquet(sources: Sequence[ObjectInfo]) -> bytes:
+def source_hashes(data: bytes) -> dict[str, str]:
+    """Return the SHA-256 of each source of a part, by key, without those of which anything failed.
+
+    Raises:
+        ManifestError: If the bytes are not a part.
+    """
+    hashes: dict[str, str] = {}
+    failed: set[str] = set()
+    for batch in _read_batches(data, SCHEMA, columns=["source_key", "source_sha256", "status"]):
+        rows = batch.to_pydict()
+        for key, sha256, status in zip(*rows.values(), strict=True):
+            if status == "failed":
+                failed.add(key)
+            hashes[key] = sha256
+    return {key: sha256 for key, sha256 in hashes.items() if key not in failed}
+
+
+def sources_to_parquet(sources: Sequence[PlannedSource]) -> bytes:
     """Return a shard's sources as a file of the plan."""
-    columns = {f.name: [getattr(s, f.name) for s in sources] for f in fields(ObjectInfo)}
+    columns = {f.name: [getattr(s.info, f.name) for s in sources] for f in fields(ObjectInfo)}
+    columns["nodes"] = [None if s.nodes is None else _to_text(s.nodes) for s in sources]
+    columns["made"] = [_to_text(s.made) or None for s in sources]
+    columns["made_sha256"] = [s.made_sha256 for s in sources]
     buffer = io.BytesIO()
     table = pa.table(columns, schema=_PLAN_SCHEMA)
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
-def sources_from_parquet(data: bytes) -> tuple[ObjectInfo, ...]:
+def sources_from_parquet(data: bytes) -> tuple[PlannedSource, ...]:
     """Return a shard's sources from its file of the plan.
 
     Raises:
         ManifestError: If the bytes are not such a file.
     """
     batches = _read_batches(data, _PLAN_SCHEMA)
-    return tuple(ObjectInfo(**row) for batch in batches for row in batch.to_pylist())
+    return tuple(_planned(**row) for batch in batches for row in batch.to_pylist())
+
+
+def _planned(
+    *, nodes: str | None, made: str | None, made_sha256: str | None, **info: Any
+) -> PlannedSource:
+    return PlannedSource(
+        ObjectInfo(**info),
+        None if nodes is None else _from_text(nodes),
+        _from_text(made or ""),
+        made_sha256,
+    )
+
+
+@lru_cache(maxsize=256)  # Most sources of a run have the same.
+def _to_text(nodes: frozenset[str]) -> str:
+    return " ".join(sorted(nodes))
+
+
+@lru_cache(maxsize=256)
+def _from_text(text: str) -> frozenset[str]:
+    return frozenset(text.split())

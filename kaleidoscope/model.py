@@ -3,6 +3,7 @@
 They are frozen and hold no behaviour beyond what follows from their own fields.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -28,3 +29,53 @@ class ObjectInfo:
 
     version_id: str | None = None
     """The S3 version of the object; None where the store keeps no versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChoice:
+    """Which of the nodes that a recipe selects become outputs of one source."""
+
+    among: frozenset[str] | None = None
+    """Only these; None for all of them."""
+
+    without: frozenset[str] = frozenset()
+    """Not these, which are there already."""
+
+    def of(self, names: Iterable[str]) -> frozenset[str]:
+        """Return those of ``names`` that become outputs."""
+        chosen = frozenset(names)
+        return (chosen if self.among is None else chosen & self.among) - self.without
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSource:
+    """A source of a shard, with what a run is to make of it."""
+
+    info: ObjectInfo
+
+    nodes: frozenset[str] | None = None
+    """The outputs that the data set is to have of it; None for all that the recipe selects."""
+
+    made: frozenset[str] = frozenset()
+    """Those that earlier runs have made."""
+
+    made_sha256: str | None = None
+    """Of the content that they were made of; None if it was this very version of the object."""
+
+    def num_missing(self, num_all: int) -> int:
+        """Return how many outputs there are to make, at most; the content may be known already.
+
+        Args:
+            num_all: How many the recipe selects.
+        """
+        num_wanted = num_all if self.nodes is None else len(self.nodes)
+        return num_wanted - len(self.made) if self.made_sha256 is None else num_wanted
+
+    def choice(self, sha256: str) -> NodeChoice:
+        """Return what is to be made now that the content is known.
+
+        Args:
+            sha256: Of the source's bytes, as hex.
+        """
+        is_same = self.made_sha256 is None or self.made_sha256 == sha256
+        return NodeChoice(self.nodes, self.made if is_same else frozenset())

@@ -12,7 +12,7 @@ from itertools import chain, islice
 
 from kaleidoscope.calibration import calibrate
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
-from kaleidoscope.increments import NewSources, done_sources
+from kaleidoscope.increments import History, MissingSources, find_conflict, selected_nodes
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
     RunFacts,
@@ -22,7 +22,6 @@ from kaleidoscope.manifest import (
     sources_from_parquet,
     sources_to_parquet,
 )
-from kaleidoscope.model import ObjectInfo
 from kaleidoscope.planning import Plan, Shard, cut_shards, estimate
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import (
@@ -99,7 +98,8 @@ def start_run(
     if earlier.interrupted is not None:
         return load_run(destination, earlier.interrupted)
     run_id = _name_run(now, recipe, newest=earlier.newest)
-    new = _NewRun(destination, Request(run_id, source.uri, recipe, now, Versions.installed()))
+    request = Request(run_id, source.uri, recipe, now, Versions.installed(), recipe.versions)
+    new = _NewRun(destination, request)
     plan = _plan(
         source, destination, recipe, options, committed=earlier.committed, save=new.save_shard
     )
@@ -270,6 +270,7 @@ def _report(destination: Store, run: Run, stats: Iterable[ShardStats], now: date
         elapsed_s=(now - run.request.created_at).total_seconds(),
         failures=total.errors,
         max_error_rate=run.request.recipe.limits.max_error_rate,
+        num_gone=run.plan.num_gone,
     )
 
 
@@ -278,7 +279,7 @@ class _EarlierRuns:
     committed: tuple[str, ...]
     """The oldest first."""
     interrupted: str | None
-    """The newest run that was planned and did not commit, if it is newer than every committed."""
+    """The newest run, if it was planned to make the same and did not commit."""
     newest: str | None
     """The newest of all, those whose planning never ended included."""
 
@@ -287,20 +288,38 @@ def _earlier_runs(source: Store, destination: Store, recipe: Recipe) -> _Earlier
     entries = list_runs(destination)
     # Without a plan there is no image, and nobody but who made such a run may go on with it.
     planned = [entry for entry in entries if entry.is_planned]
+    interrupted = None
     for entry in planned:
         request = load_request(destination, entry.run_id)
-        if not request.matches(source.uri, recipe):
-            raise PlanError(
-                f"{destination.uri} belongs to run {entry.run_id}, which makes recipe "
-                f"{request.recipe.digest} of {request.source}; this is recipe {recipe.digest} of "
-                f"{source.uri}, whose images would take the place of the others. "
-                "Choose another destination"
-            )
+        _check_adds_to(request, destination, source, recipe)
+        # One of a smaller recipe is left as it is: this recipe's run makes all that it would.
+        makes_the_same = request.matches(source.uri, recipe)
+        interrupted = entry.run_id if makes_the_same and not entry.is_committed else None
     return _EarlierRuns(
         committed=tuple(entry.run_id for entry in planned if entry.is_committed),
-        interrupted=planned[-1].run_id if planned and not planned[-1].is_committed else None,
+        interrupted=interrupted,
         newest=entries[-1].run_id if entries else None,
     )
+
+
+def _check_adds_to(earlier: Request, destination: Store, source: Store, recipe: Recipe) -> None:
+    """Refuse to mix images that do not belong together.
+
+    Raises:
+        PlanError: If the earlier run has another source, or a recipe that this one does not add to.
+    """
+    if earlier.source != source.uri:
+        raise PlanError(
+            f"{destination.uri} holds images of {earlier.source}, made by run {earlier.run_id}, "
+            f"and not of {source.uri}. Choose another destination"
+        )
+    if (conflict := find_conflict(earlier, recipe)) is not None:
+        raise PlanError(
+            f"{destination.uri} holds images of recipe {earlier.recipe.digest}, made by run "
+            f"{earlier.run_id}; recipe {recipe.digest} does not only add to it. {conflict}. A "
+            "recipe may add transforms behind the others and select more nodes; anything else "
+            "would mix two data sets. Choose another destination, or take the change back"
+        )
 
 
 def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
@@ -313,14 +332,16 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     save: Callable[[Shard], None] | None = None,
 ) -> Plan:
     listing = SourceListing(source, destination)
-    done: Iterator[ObjectInfo] = iter(())
-    if destination is not None:
-        done = done_sources(destination, committed, retry_failed=options.retry_failed)
-    new = NewSources(listing, done)
-    sources = iter(new)
+    # Where there is no destination nothing is committed, and the store is not asked.
+    history = History(source if destination is None else destination, committed)
+    missing = MissingSources(
+        listing, history, selected_nodes(recipe), retry_failed=options.retry_failed
+    )
+    sources = iter(missing)
     measured = list(islice(sources, options.num_measured))
-    per_source = calibrate(estimate(recipe), source, measured, recipe)
-    num_shards = num_sources = source_bytes = 0
+    per_source = calibrate(estimate(recipe), source, [planned.info for planned in measured], recipe)
+    num_shards = num_sources = source_bytes = num_outputs = 0
+    cpu_s = 0.0
     for shard in cut_shards(
         chain(measured, sources),
         per_source,
@@ -331,12 +352,24 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
             save(shard)
         num_shards += 1
         num_sources += len(shard.sources)
-        source_bytes += sum(info.size for info in shard.sources)
-    if not num_sources and not new.num_done:
+        source_bytes += sum(planned.info.size for planned in shard.sources)
+        num_outputs += sum(p.num_missing(per_source.num_outputs) for p in shard.sources)
+        cpu_s += sum(map(per_source.work_s, shard.sources))
+    if not num_sources and not missing.num_done:
         others = ", ".join(f"{n} {reason}" for reason, n in listing.left_out.items())
         raise PlanError(f"there is no image under {source.uri}; left out: {others or 'nothing'}")
-    left_out = dict(listing.left_out)
-    return Plan(num_sources, new.num_done, num_shards, source_bytes, left_out, per_source)
+    return Plan(
+        num_sources=num_sources,
+        num_done=missing.num_done,
+        num_shards=num_shards,
+        source_bytes=source_bytes,
+        num_outputs=num_outputs,
+        cpu_s=cpu_s,
+        left_out=dict(listing.left_out),
+        per_source=per_source,
+        num_gone=missing.num_gone,
+        gone=tuple(missing.gone),
+    )
 
 
 def _first_few(indices: tuple[int, ...]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kaleidoscope.errors import PlanError
-from kaleidoscope.model import ObjectInfo
+from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Output, Recipe
 from kaleidoscope.tree import Tree
 
@@ -62,14 +62,19 @@ class Estimate:
     cheapest_transform_cpu_s: float
     """CPU seconds of the transforms in that order."""
 
-    def work_s(self, source: ObjectInfo) -> float:
-        """Return the CPU seconds for this source."""
-        reading_s = source.size * DECODE_NS_PER_BYTE / 1e9
-        return reading_s + self.transform_cpu_s + self.output_cpu_s
+    def work_s(self, source: PlannedSource) -> float:
+        """Return the CPU seconds for what is to be made of this source."""
+        share = source.num_missing(self.num_outputs) / self.num_outputs
+        reading_s = source.info.size * DECODE_NS_PER_BYTE / 1e9
+        # Half of a tree is what an appended transform adds, and takes every call of the other
+        # half; of a small sample about half the ancestors are shared.
+        transform_cpu_s = self.transform_cpu_s * min(1.0, 2 * share)
+        return reading_s + transform_cpu_s + self.output_cpu_s * share
 
     def making_s(self, source: ObjectInfo) -> float:
-        """Return the CPU seconds for this source without those that the store's client takes."""
-        return self.work_s(source) - self.num_outputs * STORE_NS_PER_OUTPUT / 1e9
+        """Return the CPU seconds for all of this source but those that the store's client takes."""
+        storing_s = self.num_outputs * STORE_NS_PER_OUTPUT / 1e9
+        return self.work_s(PlannedSource(source)) - storing_s
 
 
 def estimate(recipe: Recipe) -> Estimate:
@@ -131,11 +136,11 @@ class Shard:
     """Sources that one worker augments and commits together."""
 
     index: int
-    sources: tuple[ObjectInfo, ...]
+    sources: tuple[PlannedSource, ...]
 
 
 def cut_shards(
-    sources: Iterable[ObjectInfo], cost: Estimate, *, shard_s: float, min_shards: int
+    sources: Iterable[PlannedSource], cost: Estimate, *, shard_s: float, min_shards: int
 ) -> Iterator[Shard]:
     """Cut sources into shards of about equal work, streamed, neighbours together.
 
@@ -156,7 +161,7 @@ def cut_shards(
         raise PlanError(f"shards need min_shards >= 1 and shard_s > 0, got {min_shards}, {shard_s}")
     stream = iter(sources)
     # Look ahead just far enough to see whether full shards would leave workers without one.
-    head: list[ObjectInfo] = []
+    head: list[PlannedSource] = []
     head_s = 0.0
     most = MAX_SOURCES_PER_SHARD * min_shards  # So many fill the shards however cheap they are.
     for source in itertools.islice(stream, most):
@@ -171,10 +176,10 @@ def cut_shards(
 
 
 def _batches(
-    sources: Iterable[ObjectInfo], cost: Estimate, target_s: float
-) -> Iterator[tuple[ObjectInfo, ...]]:
+    sources: Iterable[PlannedSource], cost: Estimate, target_s: float
+) -> Iterator[tuple[PlannedSource, ...]]:
     """Close a batch whenever the work so far passes a multiple of the target."""
-    batch: list[ObjectInfo] = []
+    batch: list[PlannedSource] = []
     done_s, boundary_s = 0.0, target_s
     for source in sources:
         work_s = cost.work_s(source)
@@ -200,31 +205,29 @@ class Plan:
     """What a run will do, in numbers."""
 
     num_sources: int
-    """Sources to augment."""
+    """Sources of which something is to be made."""
     num_done: int
-    """Sources that earlier runs have done already."""
+    """Sources of which earlier runs have made all already."""
     num_shards: int
     source_bytes: int
     """Bytes of the sources to augment."""
+    num_outputs: int
+    """Images to make, if no source fails; fewer if an object is new and its content is not."""
+    cpu_s: float
+    """CPU seconds in all."""
     left_out: Mapping[str, int]
     """Objects under the source prefix that are not sources, by reason."""
     per_source: Estimate
-
-    @property
-    def num_outputs(self) -> int:
-        """Images, if no source fails."""
-        return self.num_sources * self.per_source.num_outputs
+    """Of the whole tree of a source."""
+    num_gone: int
+    """Sources of earlier runs that are no longer listed; their images stay."""
+    gone: tuple[str, ...]
+    """Keys of the first of them."""
 
     @property
     def output_bytes(self) -> int:
         """Bytes of all outputs."""
-        return self.num_sources * self.per_source.output_bytes
-
-    @property
-    def cpu_s(self) -> float:
-        """CPU seconds in all."""
-        per_source_s = self.per_source.transform_cpu_s + self.per_source.output_cpu_s
-        return self.source_bytes * DECODE_NS_PER_BYTE / 1e9 + self.num_sources * per_source_s
+        return round(self.num_outputs * self.per_source.output_bytes / self.per_source.num_outputs)
 
     @property
     def num_puts(self) -> int:
@@ -238,5 +241,5 @@ class Plan:
 
     def to_document(self) -> dict[str, Any]:
         """Return all of it, what follows from the fields included, for JSON."""
-        derived = ("num_outputs", "output_bytes", "cpu_s", "num_puts", "put_usd")
+        derived = ("output_bytes", "num_puts", "put_usd")
         return asdict(self) | {name: getattr(self, name) for name in derived}

@@ -192,13 +192,18 @@ class Recipe(_Strict):
         return tuple(f"{letter}{copy}" for copy in range(1, copies + 1))
 
     @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions in which the steps' transforms are installed here."""
+        return tuple(TRANSFORMS[step.name].version for step in self.transforms)
+
+    @property
     def digest(self) -> str:
         """16 hex digits that differ between recipes that make different outputs.
 
         Limits are left out, since they do not change an output; versions of the transforms are in.
         """
         document: dict[str, Any] = self.model_dump(mode="json", exclude={"limits"})
-        document["versions"] = [TRANSFORMS[step.name].version for step in self.transforms]
+        document["versions"] = list(self.versions)
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

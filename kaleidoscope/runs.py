@@ -104,6 +104,8 @@ class Request:
     recipe: Recipe
     created_at: datetime
     versions: Versions
+    transform_versions: tuple[int, ...]
+    """Of the recipe's steps when the run was started."""
 
     def matches(self, source: str, recipe: Recipe) -> bool:
         """Whether the same was asked."""
@@ -118,6 +120,7 @@ class Request:
             "recipe": self.recipe.model_dump(mode="json"),
             "created_at": self.created_at.isoformat(),
             "versions": asdict(self.versions),
+            "transform_versions": self.transform_versions,
         }
         return json.dumps(document, indent=2).encode()
 
@@ -141,6 +144,7 @@ class Request:
                 recipe=Recipe.from_mapping(document["recipe"], origin=f"run {document['run_id']}"),
                 created_at=datetime.fromisoformat(document["created_at"]),
                 versions=Versions(**document["versions"]),
+                transform_versions=tuple(document["transform_versions"]),
             )
 
 
@@ -185,6 +189,8 @@ class Report:
     failures: Mapping[str, int]
     """Failed sources by reason."""
     max_error_rate: float
+    num_gone: int
+    """Sources of earlier runs that were no longer listed when this one began."""
 
     @property
     def keys(self) -> RunKeys:
@@ -274,6 +280,7 @@ def load_run(destination: Store, run_id: str) -> Run:
         document: dict[str, Any] = json.loads(data)
         per_source = document.pop("per_source")
         per_source["cheapest_order"] = tuple(per_source["cheapest_order"])
+        document["gone"] = tuple(document["gone"])
         return Run(request, Plan(per_source=Estimate(**per_source), **document))
 
 

@@ -31,10 +31,10 @@ from kaleidoscope.codecs import EncodeSpec, extension_for
 from kaleidoscope.errors import AccessError, KaleidoscopeError, ObjectMissingError, StoreError
 from kaleidoscope.identity import label_of, output_id, output_key, source_id
 from kaleidoscope.manifest import PartWriter, Record, RunFacts, ShardStats, SourceFacts
-from kaleidoscope.model import ObjectInfo
+from kaleidoscope.model import NodeChoice, ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.stores import InvalidKeyError, Store, StoredObject
-from kaleidoscope.tree import ROOT, Applied, Sampled
+from kaleidoscope.tree import ALL_NODES, ROOT, Applied, Sampled
 
 ResultT = TypeVar("ResultT")
 
@@ -83,7 +83,7 @@ class _Written:
 
 
 def augment_shard(  # noqa: PLR0913 -- what, from where, to where and how are one call.
-    sources: Sequence[ObjectInfo],
+    sources: Sequence[PlannedSource],
     source: Store,
     destination: Store,
     recipe: Recipe,
@@ -95,7 +95,7 @@ def augment_shard(  # noqa: PLR0913 -- what, from where, to where and how are on
     """Write the outputs of some sources and return their part, which is not written yet.
 
     Args:
-        sources: In the order of the part's rows.
+        sources: In the order of the part's rows, each with what is to be made of it.
         source: Where they are.
         destination: Where the outputs go.
         recipe: What to make.
@@ -115,9 +115,9 @@ def augment_shard(  # noqa: PLR0913 -- what, from where, to where and how are on
     with _OPENCV_THREADS.limited_to_one(), _Threads(workers) as threads:
         task = _SourceTask(Augmenter(recipe), destination, threads)
 
-        def start(info: ObjectInfo) -> Future[_SourceResult]:
-            data = threads.readers.submit(source.get, info.key)
-            return threads.workers.submit(task.run, info, data)
+        def start(planned: PlannedSource) -> Future[_SourceResult]:
+            data = threads.readers.submit(source.get, planned.info.key)
+            return threads.workers.submit(task.run, planned, data)
 
         under_way = _in_order(sources, start, ahead=workers * SOURCES_AHEAD)
         for result in map(threads.wait_for, under_way):
@@ -132,8 +132,8 @@ def augment_shard(  # noqa: PLR0913 -- what, from where, to where and how are on
 
 
 def _in_order(
-    sources: Iterable[ObjectInfo],
-    start: Callable[[ObjectInfo], Future[_SourceResult]],
+    sources: Iterable[PlannedSource],
+    start: Callable[[PlannedSource], Future[_SourceResult]],
     *,
     ahead: int,
 ) -> Iterator[Future[_SourceResult]]:
@@ -142,10 +142,10 @@ def _in_order(
     One that was yielded counts until the next is asked for.
     """
     under_way: deque[Future[_SourceResult]] = deque()
-    for info in sources:
+    for planned in sources:
         if len(under_way) >= ahead:
             yield under_way.popleft()
-        under_way.append(start(info))
+        under_way.append(start(planned))
     while under_way:
         yield under_way.popleft()
 
@@ -228,13 +228,14 @@ class _SourceTask:
         self._destination = destination
         self._threads = threads
 
-    def run(self, info: ObjectInfo, reading: Future[StoredObject]) -> _SourceResult:
+    def run(self, planned: PlannedSource, reading: Future[StoredObject]) -> _SourceResult:
         """Make and hand over the outputs of a source; one that cannot be used becomes a row."""
-        facts = _source_facts(info)
+        facts = _source_facts(planned.info)
         writes: list[Future[tuple[Record, ...]]] = []
         failures: tuple[Record, ...] = ()
         size = 0
         root: Root | None = None
+        choice = ALL_NODES
         num_made = 0
         made: list[tuple[Record, bytes]] = []
         try:
@@ -242,7 +243,8 @@ class _SourceTask:
             facts, size = _source_facts(stored.info), len(stored.data)
             root = self._augmenter.root(stored.data)
             facts = _with_header(facts, root)
-            for output in self._augmenter.outputs(root):
+            choice = planned.choice(root.sha256)
+            for output in self._augmenter.outputs(root, choice):
                 made.append((_output_record(facts, root, output), output.data))
                 if len(made) == OUTPUTS_PER_WRITE:
                     writes.append(self._write(made))
@@ -251,18 +253,18 @@ class _SourceTask:
         except (ObjectMissingError, AccessError) as error:
             # The listing was allowed, so a refusal is about this one object. Where all are
             # refused, max_error_rate speaks.
-            failures = (_failed_record(facts, self._missing(root, num_made), error),)
+            failures = (_failed_record(facts, self._missing(root, choice, num_made), error),)
         except (StoreError, CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 -- one bad image never ends a shard.
-            failures = (_failed_record(facts, self._missing(root, num_made), error),)
+            failures = (_failed_record(facts, self._missing(root, choice, num_made), error),)
         if made:
             writes.append(self._write(made))
         return _SourceResult(tuple(writes), failures, size)
 
-    def _missing(self, root: Root | None, num_made: int) -> str:
+    def _missing(self, root: Root | None, choice: NodeChoice, num_made: int) -> str:
         """Return the node that could not be made, behind ``num_made`` that could."""
-        return ROOT if root is None else self._augmenter.output_nodes(root)[num_made]
+        return ROOT if root is None else self._augmenter.output_nodes(root, choice)[num_made]
 
     def _write(self, made: Sequence[tuple[Record, bytes]]) -> Future[tuple[Record, ...]]:
         return self._threads.write(lambda: tuple(self._put(*output) for output in made))

@@ -21,10 +21,13 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> st
     """
     cost = plan.per_source
     calls = f"{cost.num_outputs:,} of each source by {cost.num_calls:,} transform calls"
+    if plan.num_outputs != plan.num_sources * cost.num_outputs:
+        calls = f"what is missing of the {cost.num_outputs:,} that a source has"
     time = f"about {format_seconds(plan.cpu_s / cpus)} on {cpus} CPUs"
     lines = [
         ("sources", f"{plan.num_sources:,} ({format_bytes(plan.source_bytes)})"),
         ("done before", f"{plan.num_done:,}" if plan.num_done else ""),
+        ("gone", _describe_gone(plan)),
         ("left out", ", ".join(f"{count:,} {reason}" for reason, count in plan.left_out.items())),
         ("images", f"{plan.num_outputs:,}, {calls}"),
         ("size", f"about {format_bytes(plan.output_bytes)}"),
@@ -35,6 +38,14 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> st
         ("order", _describe_order(plan)),
     ]
     return _columns(lines)
+
+
+def _describe_gone(plan: Plan) -> str:
+    if not plan.num_gone:
+        return ""
+    more = plan.num_gone - len(plan.gone)
+    names = ", ".join(plan.gone) + (f" and {more:,} more" if more else "")
+    return f"{plan.num_gone:,} sources of earlier runs, whose images stay: {names}"
 
 
 def _describe_order(plan: Plan) -> str:
@@ -54,6 +65,7 @@ def describe_report(report: Report) -> str:
         ("sources", f"{report.num_sources:,} ({format_bytes(report.source_bytes)})"),
         ("failed", f"{report.num_failed:,}: {failures}" if report.num_failed else "none"),
         ("images", f"{report.num_outputs:,} ({format_bytes(report.output_bytes)})"),
+        ("gone", f"{report.num_gone:,} sources, whose images stay" if report.num_gone else ""),
         ("manifest", f"{report.destination}/{report.keys.manifest}"),
     ]
     return _columns(lines)

@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from kaleidoscope.errors import RecipeError
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, NodeChoice
 from kaleidoscope.recipe import Recipe, Select
 from kaleidoscope.seeding import named_rng
 from kaleidoscope.transforms import Operation, ParamValue
@@ -23,6 +23,8 @@ from kaleidoscope.transforms import Operation, ParamValue
 ROOT = "root"
 """The node that no transform was applied to; no chain is called so, since none repeats a letter."""
 
+ALL_NODES = NodeChoice()
+"""Whatever the recipe selects."""
 
 _EDGES_DRAWN_AT_ONCE = 64
 
@@ -108,12 +110,14 @@ class Tree:
         self._recipe = recipe
         self._given = tuple(range(len(recipe.transforms)))
         self.num_outputs = min(
-            len(self._selected), recipe.select.max_outputs_per_source or len(self._selected)
+            len(self.selected), recipe.select.max_outputs_per_source or len(self.selected)
         )
-        """Outputs of each source."""
+        """Outputs of each source, of which nothing was chosen."""
+        self._given_nodes = lru_cache(maxsize=16)(self._choose_given)
 
     @cached_property
-    def _selected(self) -> tuple[str, ...]:
+    def selected(self) -> tuple[str, ...]:
+        """The nodes that the recipe selects, depth first, before a sample is drawn of them."""
         select = self._recipe.select
         every_name = [node.name for node in _enumerate(self._recipe, self._given)]
         for pattern in (*select.include, *select.exclude):
@@ -132,31 +136,34 @@ class Tree:
             )
         return tuple(names)
 
-    @cached_property
-    def _given_nodes(self) -> tuple[Node, ...]:
-        return _needed(_enumerate(self._recipe, self._given), set(self._selected))
+    def _choose_given(self, choice: NodeChoice) -> tuple[Node, ...]:
+        return _needed(_enumerate(self._recipe, self._given), choice.of(self.selected))
 
     def nodes(
-        self, source_sha256: str, *, order: tuple[int, ...] | None = None
+        self,
+        source_sha256: str,
+        *,
+        choice: NodeChoice = ALL_NODES,
+        order: tuple[int, ...] | None = None,
     ) -> tuple[Node, ...]:
         """Return the nodes to compute for a source, each behind its parent, depth first.
 
         Args:
             source_sha256: Of the source's bytes, as hex; decides what is drawn by lot.
+            choice: Which of the selected nodes become outputs.
             order: The steps' indices in the order in which chains apply them; by default the
                 source's own. The outputs are the same in any order.
         """
         order = self.order(source_sha256) if order is None else order
         limit = self.num_outputs
-        if limit == len(self._selected) and order == self._given:
-            return self._given_nodes
-        outputs = set(self._selected)
-        if limit < len(self._selected):
+        if limit == len(self.selected) and order == self._given:
+            return self._given_nodes(choice)
+        outputs = self.selected
+        if limit < len(self.selected):
             rng = named_rng(self._recipe.seed, source_sha256, "select")
-            outputs = {
-                self._selected[i] for i in rng.choice(len(self._selected), limit, replace=False)
-            }
-        return _needed(_enumerate(self._recipe, order), outputs)
+            drawn = rng.choice(len(self.selected), limit, replace=False)
+            outputs = tuple(self.selected[i] for i in drawn)
+        return _needed(_enumerate(self._recipe, order), choice.of(outputs))
 
     def order(self, source_sha256: str) -> tuple[int, ...]:
         """Return the steps' indices in the order in which this source's chains apply them."""
@@ -171,7 +178,9 @@ class Tree:
         rng = named_rng(self._recipe.seed, source_sha256, node.name, step.name, step.params.version)
         return Applied(step.name, step.params.version, step.params.sample(rng))
 
-    def grow(self, root: BgrImage, source_sha256: str) -> Iterator[Growth]:
+    def grow(
+        self, root: BgrImage, source_sha256: str, choice: NodeChoice = ALL_NODES
+    ) -> Iterator[Growth]:
         """Yield the outputs of a source, depth first, at most depth + 1 images alive.
 
         An image is the tree's own: whoever keeps it beyond the next step copies it.
@@ -179,13 +188,14 @@ class Tree:
         Args:
             root: The normalised source, ``(H, W, 3)`` uint8, BGR.
             source_sha256: Of the source's bytes, as hex; every draw follows from it.
+            choice: Which of the selected nodes become outputs.
 
         Raises:
             TransformError: If a transform cannot be applied to this image.
         """
         images: list[BgrImage] = []
         chain: list[Applied[Operation]] = []
-        for node, edge in self._with_edges(source_sha256):
+        for node, edge in self._with_edges(source_sha256, choice):
             del images[node.depth :], chain[max(node.depth - 1, 0) :]
             if edge is None:
                 images.append(root)
@@ -195,13 +205,15 @@ class Tree:
             if node.is_output:
                 yield Growth(node, images[-1], tuple(chain))
 
-    def _with_edges(self, source_sha256: str) -> Iterator[tuple[Node, Applied[Operation] | None]]:
+    def _with_edges(
+        self, source_sha256: str, choice: NodeChoice
+    ) -> Iterator[tuple[Node, Applied[Operation] | None]]:
         """Yield the nodes of a source, each with what makes it of its parent.
 
         Edges are drawn some at a time: between two images, which fill the CPU's caches, a draw
         takes three times as long.
         """
-        nodes = iter(self.nodes(source_sha256))
+        nodes = iter(self.nodes(source_sha256, choice=choice))
         while batch := tuple(islice(nodes, _EDGES_DRAWN_AT_ONCE)):
             yield from [
                 (node, None if node.parent is None else self.sample(node, source_sha256))

@@ -7,7 +7,7 @@ from typing import cast
 from benchmarks.variants._interface import Options, Variant
 from benchmarks.variants.engine import make_recipe
 from kaleidoscope.manifest import RunFacts
-from kaleidoscope.model import ObjectInfo
+from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.settings import Settings
 from kaleidoscope.shard import augment_shard
@@ -63,7 +63,7 @@ class _Shard:
             created_at=datetime.now(UTC),
         )
         part, stats = augment_shard(
-            self._infos,
+            [PlannedSource(info) for info in self._infos],
             self._source,
             self._destination,
             self._recipe,

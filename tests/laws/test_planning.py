@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kaleidoscope import planning
 from kaleidoscope.errors import RecipeError
-from kaleidoscope.model import ObjectInfo
+from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.planning import Estimate, cut_shards, estimate
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.transforms import TRANSFORMS, Operation, Transform
@@ -57,8 +57,11 @@ def cost_of(output_s: float) -> Estimate:
     )
 
 
-def make_sources(sizes: list[int]) -> list[ObjectInfo]:
-    return [ObjectInfo(f"{index:06}.jpg", size, "etag") for index, size in enumerate(sizes)]
+def make_sources(sizes: list[int]) -> list[PlannedSource]:
+    return [
+        PlannedSource(ObjectInfo(f"{index:06}.jpg", size, "etag"))
+        for index, size in enumerate(sizes)
+    ]
 
 
 SOURCES = st.lists(st.integers(0, 10**9), max_size=60).map(make_sources)
@@ -69,7 +72,7 @@ MIN_SHARDS = st.integers(1, 20)
 
 @given(SOURCES, COSTS, SHARD_S, MIN_SHARDS)
 def test_shards_hold_every_source_once_and_in_order(
-    sources: list[ObjectInfo], cost: Estimate, shard_s: float, min_shards: int
+    sources: list[PlannedSource], cost: Estimate, shard_s: float, min_shards: int
 ) -> None:
     shards = list(cut_shards(sources, cost, shard_s=shard_s, min_shards=min_shards))
     assert [source for shard in shards for source in shard.sources] == sources
@@ -79,7 +82,7 @@ def test_shards_hold_every_source_once_and_in_order(
 
 @given(SOURCES, COSTS, SHARD_S, MIN_SHARDS)
 def test_no_shard_is_over_its_target_by_more_than_a_source(
-    sources: list[ObjectInfo], cost: Estimate, shard_s: float, min_shards: int
+    sources: list[PlannedSource], cost: Estimate, shard_s: float, min_shards: int
 ) -> None:
     shards = list(cut_shards(sources, cost, shard_s=shard_s, min_shards=min_shards))
     works = [cost.work_s(source) for source in sources]
@@ -91,7 +94,7 @@ def test_no_shard_is_over_its_target_by_more_than_a_source(
 
 @given(SOURCES, COSTS, SHARD_S, MIN_SHARDS)
 def test_no_more_shards_are_cut_than_the_work_fills(
-    sources: list[ObjectInfo], cost: Estimate, shard_s: float, min_shards: int
+    sources: list[PlannedSource], cost: Estimate, shard_s: float, min_shards: int
 ) -> None:
     shards = list(cut_shards(sources, cost, shard_s=shard_s, min_shards=min_shards))
     work_s = sum(map(cost.work_s, sources))
@@ -113,11 +116,11 @@ def test_few_sources_are_spread_over_all_workers(
 def test_an_endless_listing_is_read_no_further_than_the_look_ahead(
     min_shards: int, sources_per_shard: int
 ) -> None:
-    read: list[ObjectInfo] = []
+    read: list[PlannedSource] = []
 
-    def endless() -> Iterator[ObjectInfo]:
+    def endless() -> Iterator[PlannedSource]:
         for index in itertools.count():
-            read.append(ObjectInfo(str(index), 0, "etag"))
+            read.append(PlannedSource(ObjectInfo(str(index), 0, "etag")))
             yield read[-1]
 
     shards = cut_shards(
@@ -132,7 +135,7 @@ def test_an_endless_listing_is_read_no_further_than_the_look_ahead(
 
 @given(SOURCES, COSTS, SHARD_S, MIN_SHARDS, st.integers(1, 5))
 def test_a_shard_has_a_largest_number_of_sources(
-    sources: list[ObjectInfo], cost: Estimate, shard_s: float, min_shards: int, most: int
+    sources: list[PlannedSource], cost: Estimate, shard_s: float, min_shards: int, most: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "MAX_SOURCES_PER_SHARD", most)

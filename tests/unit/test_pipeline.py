@@ -327,7 +327,7 @@ def test_sources_that_are_measured_first_are_still_in_the_plan_once(
     options = StartOptions(min_shards=2, num_measured=num_measured)
     run = pipeline.start_run(place.source, place.destination, RECIPE, now=NOW, options=options)
     planned = [
-        source.key
+        source.info.key
         for index in range(run.plan.num_shards)
         for source in sources_from_parquet(place.destination.get(run.keys.shard(index)).data)
     ]

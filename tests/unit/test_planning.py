@@ -7,7 +7,7 @@ import pytest
 
 from kaleidoscope import planning
 from kaleidoscope.errors import PlanError, RecipeError
-from kaleidoscope.model import ObjectInfo
+from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.planning import Estimate, Plan, bytes_per_pixel, cut_shards, estimate
 from kaleidoscope.recipe import Output, Recipe
 from kaleidoscope.transforms import TRANSFORMS
@@ -27,13 +27,26 @@ def make_recipe(**fields: Any) -> Recipe:
     return Recipe.from_mapping({"transforms": ["HorizontalFlip", "Rotate"], **fields})
 
 
-def make_sources(number: int, size: int = 0) -> list[ObjectInfo]:
-    return [ObjectInfo(f"{index}.jpg", size, "etag") for index in range(number)]
+def make_source(size: int = 0, name: str = "rex") -> PlannedSource:
+    return PlannedSource(ObjectInfo(f"{name}.jpg", size, "etag"))
+
+
+def make_sources(number: int, size: int = 0) -> list[PlannedSource]:
+    return [make_source(size, str(index)) for index in range(number)]
 
 
 def test_a_source_costs_its_bytes_its_transforms_and_its_outputs() -> None:
-    source = ObjectInfo("rex.jpg", 1_000_000_000, "etag")
-    assert COST.work_s(source) == pytest.approx(16.0 + 0.5 + 1.5)
+    assert COST.work_s(make_source(10**9)) == pytest.approx(16.0 + 0.5 + 1.5)
+
+
+def test_a_source_of_which_something_is_made_costs_less() -> None:
+    half = frozenset(map(str, range(32)))
+    new_half = replace(make_source(), made=half)
+    assert COST.work_s(new_half) == pytest.approx(0.5 + 1.5 / 2)
+    quarter = replace(make_source(), nodes=frozenset(map(str, range(16))))
+    assert COST.work_s(quarter) == pytest.approx(0.5 / 2 + 1.5 / 4)
+    # Whether its content is the same is not known, so it may all be made again.
+    assert COST.work_s(replace(new_half, made_sha256="0" * 64)) == COST.work_s(make_source())
 
 
 def test_an_estimate_counts_calls_and_pixels() -> None:
@@ -101,7 +114,7 @@ def test_shards_of_equal_sources_have_equal_numbers() -> None:
 
 def test_a_huge_source_has_a_shard_of_its_own_and_delays_no_other() -> None:
     sources = make_sources(40)
-    sources[20] = replace(sources[20], size=10**10)
+    sources[20] = make_source(10**10)
     shards = list(cut_shards(sources, COST, shard_s=10.0, min_shards=1))
     (huge,) = (shard for shard in shards if sources[20] in shard.sources)
     assert len(huge.sources) <= 5
@@ -152,17 +165,13 @@ def test_a_plan_adds_up() -> None:
         num_done=5,
         num_shards=10,
         source_bytes=10**9,
+        num_outputs=32_000,
+        cpu_s=1000.0,
         left_out={"not an image": 2},
         per_source=COST,
+        num_gone=0,
+        gone=(),
     )
-    assert plan.num_outputs == 64_000
-    assert plan.output_bytes == 2 * 10**9
-    assert plan.cpu_s == pytest.approx(16.0 + 1000 * 2.0)
-    assert plan.num_puts == 64_000 + 2 * 10 + 5
+    assert plan.output_bytes == 10**9
+    assert plan.num_puts == 32_000 + 2 * 10 + 5
     assert plan.put_usd == pytest.approx(plan.num_puts * 0.000005)
-
-
-def test_the_work_of_a_plan_is_that_of_its_sources() -> None:
-    sources = make_sources(7, size=123_456)
-    plan = Plan(7, 0, 1, 7 * 123_456, {}, COST)
-    assert plan.cpu_s == pytest.approx(sum(map(COST.work_s, sources)))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ requests = st.builds(
     recipe=recipes,
     created_at=st.datetimes(timezones=st.just(UTC)),
     versions=st.builds(Versions, texts, texts, texts),
+    transform_versions=st.lists(st.integers(1, 9)).map(tuple),
 )
 plans = st.builds(
     Plan,
@@ -36,8 +38,12 @@ plans = st.builds(
     num_done=counts,
     num_shards=counts,
     source_bytes=counts,
+    num_outputs=counts,
+    cpu_s=seconds,
     left_out=st.dictionaries(texts, counts),
     per_source=recipes.map(estimate),
+    num_gone=counts,
+    gone=st.lists(texts).map(tuple),
 )
 reports = st.builds(
     Report,
@@ -55,6 +61,7 @@ reports = st.builds(
     elapsed_s=seconds,
     failures=st.dictionaries(texts, counts),
     max_error_rate=st.floats(0, 1),
+    num_gone=counts,
 )
 
 
@@ -79,16 +86,14 @@ def test_a_report_is_read_as_it_was_written(report: Report) -> None:
 def test_a_planned_run_is_read_as_it_was_saved(
     store: LocalStore, request: Request, plan: Plan
 ) -> None:
-    run = Run(
-        Request("run", request.source, request.recipe, request.created_at, request.versions), plan
-    )
+    run = Run(replace(request, run_id="run"), plan)
     store.put(run.keys.request, run.request.to_json())
     runs.save_plan(store, run)
     assert runs.load_run(store, "run") == run
 
 
 def test_a_request_matches_only_its_source_and_what_its_recipe_makes() -> None:
-    request = Request("r", "s3://b/a", RECIPE, datetime.now(UTC), Versions.installed())
+    request = Request("r", "s3://b/a", RECIPE, datetime.now(UTC), Versions.installed(), ())
     patient = data_sets.recipe(limits={"max_error_rate": 0.5})
     assert request.matches("s3://b/a", patient)
     assert not request.matches("s3://b/a/", patient)
@@ -195,5 +200,5 @@ def test_a_report_says_whether_too_many_failed(
     num_sources: int,
     is_too_many: bool,  # noqa: FBT001 -- a table's column.
 ) -> None:
-    report = Report("r", "s", "d", num_sources, 0, num_failed, 0, 0, 0, 0, 0, 0, {}, 0.1)
+    report = Report("r", "s", "d", num_sources, 0, num_failed, 0, 0, 0, 0, 0, 0, {}, 0.1, 0)
     assert report.has_too_many_failures == is_too_many

@@ -16,7 +16,7 @@ import pytest
 from kaleidoscope import augment, codecs, shard
 from kaleidoscope.errors import AccessError, StoreError, TransformError
 from kaleidoscope.manifest import RunFacts, ShardStats, read_stats
-from kaleidoscope.model import BgrImage, ObjectInfo
+from kaleidoscope.model import BgrImage, ObjectInfo, PlannedSource
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.shard import augment_shard
 from kaleidoscope.stores import InvalidKeyError
@@ -53,7 +53,7 @@ def run(
 ) -> tuple[bytes, ShardStats]:
     sources = list(place.source.list_objects()) if infos is None else infos
     return augment_shard(
-        sources,
+        [PlannedSource(info) for info in sources],
         place.source,
         place.destination,
         RECIPE,

@@ -1,5 +1,7 @@
 """Plans and reports in words."""
 
+from dataclasses import replace
+
 import pytest
 
 from kaleidoscope.planning import Plan, estimate
@@ -25,7 +27,7 @@ def test_seconds_become_a_clock_from_a_minute_on(seconds: float, text: str) -> N
 
 def make_plan(recipe: str) -> Plan:
     per_source = estimate(Recipe.from_text(recipe))
-    return Plan(1000, 0, 10, 82_000_000, {}, per_source)
+    return Plan(1000, 0, 10, 82_000_000, 1000 * per_source.num_outputs, 10.0, {}, per_source, 0, ())
 
 
 def test_a_plan_says_what_the_order_costs_and_which_would_be_cheapest() -> None:
@@ -42,7 +44,15 @@ def test_a_plan_leaves_out_the_lines_that_have_nothing_to_say() -> None:
     text = describe_plan(make_plan("transforms: [Rotate]"), cpus=1, peak_bytes=300_000_000)
     assert "done before" not in text
     assert "left out" not in text
+    assert "gone" not in text
     assert "at most 300.0 MB a worker" in text
+
+
+def test_a_plan_of_what_is_missing_says_so_and_names_what_is_gone() -> None:
+    plan = replace(make_plan("transforms: [Rotate]"), num_outputs=7, num_gone=3, gone=("a", "b"))
+    text = describe_plan(plan, cpus=1)
+    assert "7, what is missing of the 2 that a source has" in text
+    assert "3 sources of earlier runs, whose images stay: a, b and 1 more" in text
 
 
 def test_a_report_names_failures_by_reason_and_the_manifest() -> None:
@@ -61,8 +71,10 @@ def test_a_report_names_failures_by_reason_and_the_manifest() -> None:
         elapsed_s=1.0,
         failures={"truncated": 2, "empty": 1},
         max_error_rate=0.1,
+        num_gone=2,
     )
     text = describe_report(report)
+    assert "2 sources, whose images stay" in text
     assert "3: 2 truncated, 1 empty" in text
     assert "s3://bucket/out/_kaleidoscope/runs/r1/manifest/" in text
     assert report.has_too_many_failures
