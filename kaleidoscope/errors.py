@@ -131,3 +131,7 @@ class RunError(KaleidoscopeError):
 
 class LoaderError(KaleidoscopeError):
     """Rows of a manifest are not what a training can be fed with."""
+
+
+class SplitError(KaleidoscopeError):
+    """A data set cannot be split as asked, or a split cannot be told from what is given."""

@@ -1,0 +1,226 @@
+"""The manifest's files in a store, as pyarrow reads them: by ranges, never as a whole."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from kaleidoscope.errors import ManifestError
+from kaleidoscope.manifest import SCHEMA
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.runs import RunEntry, load_report
+from kaleidoscope.stores import Store
+
+DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises for bytes that were cut short or changed."""
+
+_FORMAT = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(
+        pre_buffer=True, page_checksum_verification=True
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """A file of a committed run's manifest, by its footer."""
+
+    run_id: str
+    info: ObjectInfo
+    num_rows: int
+    first_created_at: datetime
+    last_created_at: datetime
+    """When the first and the last of its shards began."""
+
+
+def find_files(store: Store, runs: Sequence[RunEntry]) -> tuple[ManifestFile, ...]:
+    """Return the files of the runs' manifests, by run and in row order.
+
+    Only footers are read: a request or two for each million rows.
+
+    Raises:
+        ManifestError: If a file is missing, damaged, or the runs' reports count other rows.
+    """
+    return tuple(file for run in runs for file in _files_of_run(store, run))
+
+
+def _files_of_run(store: Store, run: RunEntry) -> Iterator[ManifestFile]:
+    infos = list(store.list_objects(run.keys.manifest))
+    if not infos:  # A committed run has at least one source, and so a row.
+        raise ManifestError(
+            f"run {run.run_id} is committed in {store.uri}, and its manifest is missing: "
+            f"there is nothing under {run.keys.manifest}; was it deleted?"
+        )
+    files = [_read_footer(store, run.run_id, info) for info in infos]
+    report = load_report(store, run.run_id)
+    num_rows = sum(file.num_rows for file in files)
+    # A source of which something could not be made has one row that says so.
+    if num_rows != (wanted := report.num_outputs + report.num_failed):
+        keys = {info.key for info in infos}
+        gaps = [key for key in map(run.keys.manifest_file, range(len(infos))) if key not in keys]
+        raise ManifestError(
+            f"the manifest of run {run.run_id} in {store.uri} has {num_rows:,} rows in "
+            f"{len(infos)} files, and its report counts {wanted:,}; "
+            + (f"{gaps[0]} is missing" if gaps else "was its last file deleted, or one added?")
+        )
+    yield from files
+
+
+def _read_footer(store: Store, run_id: str, info: ObjectInfo) -> ManifestFile:
+    with naming(store, info):
+        metadata = pq.read_metadata(_open(store, info.key, info.size))
+        schema = metadata.schema.to_arrow_schema()
+        for field in SCHEMA:
+            # Columns that a later release added are read as missing; others make no manifest.
+            position = schema.get_field_index(field.name)
+            if position < 0 and not field.nullable:
+                raise pa.ArrowInvalid(f"it has no column {field.name}")
+            if position >= 0 and schema.field(position).type != field.type:
+                raise pa.ArrowInvalid(f"its column {field.name} is no {field.type}")
+        column = schema.get_field_index("created_at")
+        groups = [metadata.row_group(i).column(column) for i in range(metadata.num_row_groups)]
+        moments = [group.statistics for group in groups]
+        return ManifestFile(
+            run_id,
+            info,
+            metadata.num_rows,
+            min(moment.min for moment in moments),
+            max(moment.max for moment in moments),
+        )
+
+
+def make_dataset(store: Store, files: Sequence[ManifestFile]) -> Any:
+    """Return a :class:`pyarrow.dataset.FileSystemDataset` over files, in their order.
+
+    Each fragment says of which run it is, so that a filter by run opens no other file.
+    """
+    filesystem = fs.PyFileSystem(_StoreHandler(store, {f.info.key: f.info.size for f in files}))
+    fragments = [
+        _FORMAT.make_fragment(
+            file.info.key,
+            filesystem=filesystem,
+            partition_expression=ds.field("run_id") == file.run_id,
+            file_size=file.info.size,
+        )
+        for file in files
+    ]
+    return ds.FileSystemDataset(fragments, SCHEMA, _FORMAT, filesystem)
+
+
+@contextmanager
+def naming(store: Store, info: ObjectInfo) -> Iterator[None]:
+    """Turn what damage of a file leads to into an error that names the file."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise ManifestError(
+            f"{store.uri}: {info.key} cannot be read ({info.size} bytes): {error}; was "
+            "it damaged, or written by another version of Kaleidoscope?"
+        ) from error
+
+
+def _open(store: Store, key: str, size: int) -> Any:
+    return pa.PythonFile(_RangeFile(store, key, size), mode="r")
+
+
+class _RangeFile(io.RawIOBase):
+    """An object of a store as a file: each read is one range request."""
+
+    def __init__(self, store: Store, key: str, size: int) -> None:
+        super().__init__()
+        self._store = store
+        self._key = key
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        rest = max(0, self._size - self._position)
+        length = rest if size is None or size < 0 else min(size, rest)
+        if not length:
+            return b""
+        data = self._store.get_range(self._key, offset=self._position, length=length)
+        self._position += length
+        return data
+
+
+class _StoreHandler(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no types.
+    """The files of a manifest, for reading only; what writes or lists is refused."""
+
+    def __init__(self, store: Store, sizes: dict[str, int]) -> None:
+        self._store = store
+        self._sizes = sizes
+
+    def get_type_name(self) -> str:
+        return "kaleidoscope"
+
+    def normalize_path(self, path: str) -> str:
+        return path
+
+    def get_file_info(self, paths: list[str]) -> list[Any]:
+        return [
+            fs.FileInfo(path, fs.FileType.File, size=self._sizes[path])
+            if path in self._sizes
+            else fs.FileInfo(path, fs.FileType.NotFound)
+            for path in paths
+        ]
+
+    def open_input_file(self, path: str) -> Any:
+        return _open(self._store, path, self._sizes[path])
+
+    def open_input_stream(self, path: str) -> Any:
+        return self.open_input_file(path)
+
+    def get_file_info_selector(self, selector: Any) -> list[Any]:
+        raise _read_only(selector.base_dir)
+
+    def create_dir(self, path: str, recursive: bool) -> None:  # noqa: ARG002, FBT001 -- the port's.
+        raise _read_only(path)
+
+    def delete_dir(self, path: str) -> None:
+        raise _read_only(path)
+
+    def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
+        raise _read_only(path)
+
+    def delete_root_dir_contents(self) -> None:
+        raise _read_only("/")
+
+    def delete_file(self, path: str) -> None:
+        raise _read_only(path)
+
+    def move(self, src: str, dest: str) -> None:  # noqa: ARG002 -- the port's.
+        raise _read_only(src)
+
+    def copy_file(self, src: str, dest: str) -> None:  # noqa: ARG002 -- the port's.
+        raise _read_only(src)
+
+    def open_output_stream(self, path: str, metadata: Any) -> Any:  # noqa: ARG002 -- the port's.
+        raise _read_only(path)
+
+    def open_append_stream(self, path: str, metadata: Any) -> Any:  # noqa: ARG002 -- the port's.
+        raise _read_only(path)
+
+
+def _read_only(path: str) -> NotImplementedError:
+    return NotImplementedError(f"the manifest is read, not written or listed: {path}")

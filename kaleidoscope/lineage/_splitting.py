@@ -1,0 +1,229 @@
+"""Splits of a destination's outputs: made from its sources, saved beside it, read again."""
+
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from kaleidoscope.errors import ObjectMissingError, SplitError
+from kaleidoscope.identity import RESERVED_FOLDER
+from kaleidoscope.lineage._files import DAMAGE
+from kaleidoscope.manifest import SCHEMA
+from kaleidoscope.splits import SPLITS, Shares, assign_splits
+from kaleidoscope.stores import Store
+from kaleidoscope.tree import ROOT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+By: TypeAlias = Literal["source"]
+
+_OPTIONS = b"kaleidoscope.split"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SCHEMA = pa.schema(
+    [
+        pa.field("source_id", pa.string(), nullable=False),
+        pa.field("source_key", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions:
+    """How sources are split; a saved split is only ever extended with the same ones."""
+
+    shares: Shares
+    seed: int
+    by: By
+    stratify: str | None
+    originals_only: tuple[str, ...]
+    """Splits that get the original of each source only."""
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.originals_only if name not in SPLITS]:
+            raise SplitError(f"originals_only names splits {unknown}; there are {[*SPLITS]}")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSplit:
+    """The split of each source, and how it was chosen."""
+
+    options: SplitOptions
+    sources: "pd.DataFrame"
+    """One row each: ``source_id``, ``source_key``, ``label``, ``split``."""
+
+    def to_parquet(self) -> bytes:
+        """Return the file that :meth:`from_parquet` reads."""
+        table = pa.Table.from_pandas(
+            self.sources[_SCHEMA.names], schema=_SCHEMA, preserve_index=False
+        )
+        options = json.dumps(asdict(self.options)).encode()
+        buffer = io.BytesIO()
+        pq.write_table(
+            table.replace_schema_metadata({_OPTIONS: options}),
+            buffer,
+            compression="zstd",
+            write_page_checksum=True,
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_parquet(cls, data: bytes, *, origin: str) -> Self:
+        """Read what :meth:`to_parquet` wrote.
+
+        Raises:
+            SplitError: If it is damaged.
+        """
+        try:
+            table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+            document = json.loads((table.schema.metadata or {})[_OPTIONS])
+            document["shares"] = Shares(**document["shares"])
+            document["originals_only"] = tuple(document["originals_only"])
+            return cls(SplitOptions(**document), table.select(_SCHEMA.names).to_pandas())
+        except (*DAMAGE, KeyError, TypeError, ValueError) as error:
+            raise SplitError(
+                f"{origin} is no saved split ({len(data)} bytes): {error!r}; was it damaged?"
+            ) from error
+
+
+def split_key(name: str) -> str:
+    """Return where a split is saved.
+
+    Raises:
+        SplitError: If the name cannot be that of a file.
+    """
+    if not _NAME.fullmatch(name):
+        raise SplitError(
+            f"a split's name is up to 100 letters, digits, '.', '_' and '-'; got {name!r}"
+        )
+    return f"{RESERVED_FOLDER}/splits/{name}.parquet"
+
+
+def load_split(store: Store, name: str) -> SavedSplit:
+    """Return a saved split.
+
+    Raises:
+        SplitError: If there is none of that name, or it is damaged.
+    """
+    key = split_key(name)
+    try:
+        data = store.get(key).data
+    except ObjectMissingError as error:
+        prefix = f"{RESERVED_FOLDER}/splits/"
+        names = [info.key.removeprefix(prefix) for info in store.list_objects(prefix)]
+        raise SplitError(
+            f"{store.uri} has no split {name!r}; it has "
+            f"{[name.removesuffix('.parquet') for name in names]}"
+        ) from error
+    return SavedSplit.from_parquet(data, origin=f"{store.uri}: {key}")
+
+
+def extend_split(store: Store, name: str, made: SavedSplit) -> SavedSplit:
+    """Save a split; sources that a saved one of this name has keep what they have there.
+
+    Raises:
+        SplitError: If the saved one was made with other options.
+    """
+    key = split_key(name)
+    try:
+        saved = SavedSplit.from_parquet(store.get(key).data, origin=f"{store.uri}: {key}")
+    except ObjectMissingError:
+        store.put(key, made.to_parquet())
+        return made
+    if saved.options != made.options:
+        raise SplitError(
+            f"{store.uri} has a split {name!r} with {saved.options}, and this is "
+            f"{made.options}; choose another name"
+        )
+    before = saved.sources
+    new = made.sources[~made.sources["source_id"].isin(before["source_id"])]
+    if new.empty:
+        return saved
+    import pandas as pd  # noqa: PLC0415 -- half a second, for who splits only.
+
+    extended = SavedSplit(made.options, pd.concat([before, new], ignore_index=True))
+    store.put(key, extended.to_parquet())
+    return extended
+
+
+def make_split(arrivals: Iterator[tuple[int, Any]], options: SplitOptions) -> SavedSplit:
+    """Assign every source.
+
+    Args:
+        arrivals: Batches of outputs of all runs, the oldest first, each with the number of its
+            run; with ``source_id``, ``source_key``, ``label`` and what ``options`` stratifies by.
+        options: How.
+    """
+    sources = _first_arrivals(arrivals)
+    sources["group"] = sources["source_id"]
+    stratum = options.stratify
+    sources["stratum"] = sources[stratum] if stratum else ""
+    sources["split"] = assign_splits(
+        sources, options.shares, seed=options.seed, by_stratum=stratum is not None
+    )
+    return SavedSplit(options, sources)
+
+
+def _first_arrivals(arrivals: Iterator[tuple[int, Any]]) -> "pd.DataFrame":
+    found: dict[str, dict[str, Any]] = {}
+    for run, batch in arrivals:
+        # The rows of a source lie together, so the first of each stands for the others.
+        firsts = pc.index_in(batch.column("source_id").unique(), batch.column("source_id"))
+        for row in batch.take(firsts).to_pylist():
+            found.setdefault(row["source_id"], {**row, "run": run})
+    import pandas as pd  # noqa: PLC0415 -- half a second, for who splits only.
+
+    return pd.DataFrame.from_records(list(found.values()))
+
+
+def with_split(batches: Iterator[Any], split: SavedSplit, columns: Sequence[str]) -> Iterator[Any]:
+    """Yield the rows that the split uses, with the column ``split``.
+
+    Args:
+        batches: Outputs with at least ``source_id`` and ``node``.
+        split: Of all their sources.
+        columns: Which to yield, ``split`` among them.
+
+    Raises:
+        SplitError: If a source has no split.
+    """
+    ids = pa.array(split.sources["source_id"].tolist(), pa.string())
+    chosen = pa.array(split.sources["split"].tolist(), pa.string())
+    originals = pa.array(split.options.originals_only, pa.string())
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    for batch in batches:
+        places = pc.index_in(batch.column("source_id"), ids)
+        if places.null_count:
+            source_id = batch.column("source_id").filter(pc.is_null(places))[0]
+            raise SplitError(
+                f"source {source_id} came after the split was saved; call split() with its name "
+                "and options to extend it"
+            )
+        splits = chosen.take(places)
+        used = pc.or_(pc.equal(batch.column("node"), ROOT), pc.invert(pc.is_in(splits, originals)))
+        arrays = [splits if name == "split" else batch.column(name) for name in columns]
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema).filter(used)
+
+
+def check_originals(split: SavedSplit, rows: "pd.DataFrame") -> None:
+    """Refuse rows in which a split that was to hold originals is empty for want of them.
+
+    Raises:
+        SplitError: If so.
+    """
+    for name in split.options.originals_only:
+        num_sources = int(np.count_nonzero(split.sources["split"] == name))
+        if num_sources and not (rows["split"] == name).any():
+            raise SplitError(
+                f"none of the {num_sources:,} sources of {name} has its original among the "
+                "outputs; make them with select.keep_original, or pass originals_only=()"
+            )

@@ -1,0 +1,210 @@
+"""Which sources train, validate and test, so that no sibling leaks; and an audit of any split.
+
+Sources are assigned, never images, so the outputs of a source stay together. A source keeps its
+split when others are added:
+
+- Without strata a split follows from the seed and the source's key alone. That is exact whatever
+  else there is; the shares are those of a draw, ``sqrt(n p (1 - p))`` sources to either side.
+- With strata the sources of a stratum are numbered as they arrived (by the first run that made
+  outputs of them, within it in an order drawn by the seed), and the number decides. Sources of
+  later runs come behind, so nothing moves. In each stratum a split has its share to within 6
+  sources, small strata included: see :data:`GOLDEN`. This is exact as long as the earlier runs
+  are there; a split that is saved does not need them.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from kaleidoscope.errors import SplitError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("train", "val", "test")
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Of the sequence ``frac(offset + k GOLDEN)``, every stretch fills [0, 1) evenly.
+
+Kronecker's sequence with the number that makes it most even (Knuth, The Art of Computer
+Programming 3, 6.4, theorem S): how many of the first n numbers fall in an interval differs from
+its length times n by O(log n), tried with usual shares by at most 6 up to a million.
+"""
+
+_OUTPUT_NAME = re.compile(r"(?P<source>.*-[0-9a-f]{8})-(?:root|(?:[a-z][0-9]?)+)\.[a-z0-9]+")
+"""The name of an output, as :func:`kaleidoscope.identity.output_key` makes it."""
+
+_MOST_SHOWN = 5
+
+
+class SplitLeakError(SplitError):
+    """Outputs of one source, or their like, are in more than one split.
+
+    Attributes:
+        rows: The offending ones.
+    """
+
+    def __init__(self, message: str, rows: "pd.DataFrame") -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How much of the sources each split gets; dimensionless, in [0, 1], together 1.
+
+    Raises:
+        SplitError: If they are not.
+    """
+
+    train: float = 0.8
+    val: float = 0.1
+    test: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = astuple(self)
+        if not all(0 <= share <= 1 for share in shares) or not math.isclose(sum(shares), 1):
+            raise SplitError(
+                f"train, val and test must be in [0, 1] and add up to 1; got "
+                f"{self.train}, {self.val} and {self.test}, which add up to {sum(shares):g}"
+            )
+
+
+def assign_splits(
+    sources: "pd.DataFrame", shares: Shares, *, seed: int, by_stratum: bool = True
+) -> "pd.Series[str]":
+    """Return the split of each source.
+
+    Args:
+        sources: One row each: ``source_id``; ``run``, an ordinal of when it arrived; ``stratum``,
+            which may be missing; and ``group``, the ``source_id`` of the first of those that must
+            stay together, itself if it stands alone.
+        shares: How much each split gets.
+        seed: Other seeds give other splits.
+        by_stratum: Give each stratum the same shares.
+    """
+    import pandas as pd  # noqa: PLC0415 -- half a second, for who splits only.
+
+    units = sources.loc[sources["group"] == sources["source_id"]]
+    drawn = pd.Series(_draws(seed, "source", units["source_id"]), index=units.index)
+    points = drawn
+    if by_stratum:
+        units = units.assign(drawn=drawn, stratum=units["stratum"].fillna("").astype(str))
+        units = units.sort_values(["run", "drawn", "source_id"])
+        numbers = units.groupby("stratum", sort=False).cumcount().to_numpy()
+        strata = units["stratum"].unique()
+        offsets = dict(zip(strata, _draws(seed, "stratum", strata), strict=True))
+        offset = units["stratum"].map(offsets).to_numpy(dtype=np.float64)
+        points = pd.Series((offset + numbers * GOLDEN) % 1.0, index=units.index)
+    bounds = np.cumsum([shares.train, shares.val])
+    chosen = np.asarray(SPLITS)[np.searchsorted(bounds, points.to_numpy(), side="right")]
+    # Rounding of the sum must not fill a split that was to stay empty.
+    if shares.test == 0:
+        last = "val" if shares.val else "train"
+        chosen = np.where(chosen == "test", last, chosen)
+    by_unit = dict(zip(units["source_id"], chosen.tolist(), strict=True))
+    return sources["group"].map(by_unit).rename("split")
+
+
+def _draws(seed: int, kind: str, names: Iterable[str]) -> npt.NDArray[np.float64]:
+    """Return a number in [0, 1) for each name, which depends on nothing but name and seed."""
+    digests = (hashlib.sha256(f"{kind}:{seed}:{name}".encode()).digest() for name in names)
+    return np.array([int.from_bytes(digest[:6]) / 2**48 for digest in digests], dtype=np.float64)
+
+
+def audit_split(
+    rows: "pd.DataFrame",
+    *,
+    column: str = "split",
+    originals_only: Sequence[str] = (),
+) -> None:
+    """Refuse a split that tears outputs of one source apart.
+
+    Args:
+        rows: Rows of a manifest, or of any table with their ``source_id``, or with ``output_key``,
+            ``file_name`` or ``path``, from whose names the sources can be told.
+        column: The one that names the split. Rows without a split are left aside.
+        originals_only: Splits that may hold no augmented image; needs the column ``node``.
+
+    Raises:
+        SplitLeakError: With the offending rows, if it leaks.
+        SplitError: If there is no such column, or a row's source cannot be told.
+    """
+    needed = {column, *(["node"] if originals_only else [])}
+    if missing := sorted(needed - set(rows.columns)):
+        raise SplitError(f"there is no column {missing[0]!r} to audit; there are {[*rows.columns]}")
+    used = rows[rows[column].notna()]
+    sources = _sources_of(used)
+    num_splits = used[column].groupby(sources).transform("nunique")
+    torn = used[num_splits > 1]
+    if len(torn):
+        raise SplitLeakError(_describe_leak(torn, sources[num_splits > 1], column), torn)
+    if originals_only:
+        augmented = used[used[column].isin(list(originals_only)) & (used["node"] != "root")]
+        if len(augmented):
+            raise SplitLeakError(
+                f"{len(augmented):,} augmented images are in {', '.join(originals_only)}, which "
+                "are to hold originals only",
+                augmented,
+            )
+
+
+def audit_names(names: Iterable[str]) -> None:
+    """Refuse a folder layout, ``train/…``, ``val/…``, that tears outputs of one source apart.
+
+    Args:
+        names: Keys or relative paths of outputs; the first folder names the split. Names that
+            begin with ``_kaleidoscope/`` are left aside.
+
+    Raises:
+        SplitLeakError: With the offending names, if it leaks.
+        SplitError: If a name has no folder or is not that of an output.
+    """
+    import pandas as pd  # noqa: PLC0415 -- half a second, for who audits only.
+
+    paths = [name for name in names if not name.startswith("_kaleidoscope/")]
+    if bare := [path for path in paths if "/" not in path]:
+        raise SplitError(f"a split is the first folder of a name; there is none in {bare[0]!r}")
+    splits = [path.partition("/")[0] for path in paths]
+    audit_split(pd.DataFrame({"path": paths, "split": splits}, dtype="str"))
+
+
+def _sources_of(rows: "pd.DataFrame") -> "pd.Series[str]":
+    if "source_id" in rows:
+        if rows["source_id"].isna().any():
+            raise SplitError(f"{rows['source_id'].isna().sum():,} rows have no source_id")
+        return rows["source_id"]
+    column = next((name for name in ("output_key", "file_name", "path") if name in rows), None)
+    if column is None:
+        raise SplitError(
+            "an audit needs source_id, output_key, file_name or path to tell sources by; "
+            f"there are {[*rows.columns]}"
+        )
+    names = rows[column].astype("str").str.rpartition("/")[2]
+    sources = names.str.extract(f"^{_OUTPUT_NAME.pattern}$")["source"]
+    if sources.isna().any():
+        unknown = rows.loc[sources.isna(), column]
+        raise SplitError(
+            f"{len(unknown):,} names are not those of outputs, so their sources cannot be told, "
+            f"for example {unknown.iloc[0]!r}; an output's name ends like -1f3a9c2b-ac.jpg"
+        )
+    return sources
+
+
+def _describe_leak(rows: "pd.DataFrame", sources: "pd.Series[str]", column: str) -> str:
+    groups = list(rows[column].groupby(sources))
+    shown = "; ".join(
+        f"{source} in {', '.join(sorted({str(split) for split in group}))}"
+        for source, group in groups[:_MOST_SHOWN]
+    )
+    return (
+        f"the split leaks: outputs of {len(groups):,} sources are in more than one split "
+        f"({len(rows):,} rows): {shown}{'; …' if len(groups) > _MOST_SHOWN else ''}. Split by "
+        "source, as Lineage.split does"
+    )
