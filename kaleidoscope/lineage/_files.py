@@ -53,12 +53,13 @@ def find_files(store: Store, runs: Sequence[RunEntry]) -> tuple[ManifestFile, ..
 
 def _files_of_run(store: Store, run: RunEntry) -> Iterator[ManifestFile]:
     infos = list(store.list_objects(run.keys.manifest))
-    if not infos:  # A committed run has at least one source, and so a row.
+    if not infos:  # Even a run that made nothing has a file.
         raise ManifestError(
             f"run {run.run_id} is committed in {store.uri}, and its manifest is missing: "
             f"there is nothing under {run.keys.manifest}; was it deleted?"
         )
-    files = [_read_footer(store, run.run_id, info) for info in infos]
+    footers = [_read_footer(store, run.run_id, info) for info in infos]
+    files = [file for file in footers if file is not None]
     report = load_report(store, run.run_id)
     num_rows = sum(file.num_rows for file in files)
     # A source of which something could not be made has one row that says so.
@@ -73,7 +74,8 @@ def _files_of_run(store: Store, run: RunEntry) -> Iterator[ManifestFile]:
     yield from files
 
 
-def _read_footer(store: Store, run_id: str, info: ObjectInfo) -> ManifestFile:
+def _read_footer(store: Store, run_id: str, info: ObjectInfo) -> ManifestFile | None:
+    """Return what a file's footer says; None of a run that found nothing to make."""
     with naming(store, info):
         metadata = pq.read_metadata(_open(store, info.key, info.size))
         schema = metadata.schema.to_arrow_schema()
@@ -84,6 +86,8 @@ def _read_footer(store: Store, run_id: str, info: ObjectInfo) -> ManifestFile:
                 raise pa.ArrowInvalid(f"it has no column {field.name}")
             if position >= 0 and schema.field(position).type != field.type:
                 raise pa.ArrowInvalid(f"its column {field.name} is no {field.type}")
+        if not metadata.num_rows:
+            return None
         column = schema.get_field_index("created_at")
         groups = [metadata.row_group(i).column(column) for i in range(metadata.num_row_groups)]
         moments = [group.statistics for group in groups]
