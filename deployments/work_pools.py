@@ -1,14 +1,17 @@
-"""Make the process work pools that prefect.yaml deploys to; may be repeated.
+"""Make the process work pools that prefect.yaml deploys to, and the automation; may be repeated.
 
 ``python -m deployments.work_pools --shards 4`` works on the server that ``PREFECT_API_URL`` or the
 Prefect profile names.
 """
 
 import argparse
+from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.workers.process import ProcessWorker
+
+from deployments.automations import HEARTBEAT_S, make_automations
 
 PARENT_POOL = "augment"
 SHARD_POOL = "augment-shard"
@@ -29,12 +32,20 @@ def make_process_pools(client: SyncPrefectClient, *, shards_at_once: int | None)
             name=name,
             type=ProcessWorker.type,
             description=description,
-            base_job_template=ProcessWorker.get_default_base_job_template(),
+            base_job_template=process_template(),
         )
         client.create_work_pool(pool, overwrite=True)
     # On the queue, since a pool's own limit is not kept when many runs start at the same time.
     queue = client.read_work_queue_by_name("default", work_pool_name=SHARD_POOL)
     client.update_work_queue(queue.id, concurrency_limit=shards_at_once)
+
+
+def process_template() -> dict[str, Any]:
+    """Return Prefect's own template, by which runs send heartbeats as well."""
+    template = ProcessWorker.get_default_base_job_template()
+    environment = template["variables"]["properties"]["env"]
+    environment["default"] = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
+    return template
 
 
 def main() -> None:
@@ -44,6 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with get_client(sync_client=True) as client:
         make_process_pools(client, shards_at_once=arguments.shards)
+        make_automations(client)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Make ready to run, or run, in the cluster that ``kubectl`` talks to.
 
-``python -m deployments.kubernetes up`` makes Secrets, work pool and deployments after
-``kubectl apply -k``; it asks nothing and may be repeated. ``python -m deployments.kubernetes
+``python -m deployments.kubernetes up`` makes Secrets, work pool, deployments and automation
+after ``kubectl apply -k``; it asks nothing and may be repeated. ``python -m deployments.kubernetes
 exec COMMAND …`` runs a command that finds Prefect's server in the cluster, and its S3 server
 if it has one.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from deployments.automations import make_automations
 from deployments.kubernetes.kubectl import (
     ClusterError,
     forward,
@@ -117,6 +118,7 @@ def up(*, shards_at_once: int | None) -> None:
         }
         with temporary_settings(settings), get_client(sync_client=True) as client:
             make_kubernetes_pool(client, shards_at_once=shards_at_once)
+            make_automations(client)
         subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", DEPLOYMENT],
             cwd=ROOT,

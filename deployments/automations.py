@@ -1,0 +1,60 @@
+"""The automation by which Prefect's server notices runs whose process or pod is gone.
+
+A pod that is killed with its node cannot say so, and the worker's observer misses it if the Job
+goes too. Prefect's runs send a heartbeat, which no service of the server acts on by itself.
+"""
+
+from datetime import timedelta
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+TAG = "kaleidoscope"
+"""Of all deployments in prefect.yaml, and so of their runs; runs of others are left alone."""
+
+HEARTBEAT_S = 30
+"""Seconds between two heartbeats, the least that Prefect takes."""
+
+SILENCE_S = 120
+"""Seconds without one after which a run counts as dead. The server may restart meanwhile, when
+nobody's heartbeats arrive, so it is four of them and not two."""
+
+ZOMBIES = "kaleidoscope: crash runs without a heartbeat"
+
+MESSAGE = "No heartbeat: its process, its pod or its node is gone."
+
+
+def make_automations(client: SyncPrefectClient, *, silence_s: int = SILENCE_S) -> None:
+    """Make the automation, or bring it up to date.
+
+    Args:
+        client: Of the server.
+        silence_s: Seconds without a heartbeat after which a run is Crashed, at least 10.
+    """
+    zombies = AutomationCore(
+        name=ZOMBIES,
+        description="Marks runs Crashed that sent heartbeats, have not ended, and fell silent.",
+        enabled=True,
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            after={"prefect.flow-run.heartbeat"},
+            # Not heartbeats alone: a run that is handed back, retried or ended is not missing.
+            expect={"prefect.flow-run.*"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={
+                "prefect.resource.role": "tag",
+                "prefect.resource.id": f"prefect.tag.{TAG}",
+            },
+            for_each={"prefect.resource.id"},
+            threshold=1,
+            within=timedelta(seconds=silence_s),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=MESSAGE)],
+    )
+    there = client.read_automations_by_name(ZOMBIES)
+    for one in there[:1]:
+        client.update_automation(one.id, zombies)
+    if not there:
+        client.create_automation(zombies)
