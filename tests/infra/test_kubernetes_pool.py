@@ -1,7 +1,12 @@
+"""What `make deploy` and `make kubernetes` make on a server that has nothing."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.kubernetes.pool import (
@@ -11,22 +16,76 @@ from deployments.kubernetes.pool import (
     TEMPLATE,
     make_kubernetes_pool,
 )
+from deployments.work_pools import make_process_pools
 from tools.prefect_server import PrefectServer
 
+ROOT = Path(__file__).parents[2]
+IMAGE = "registry.example.com/kaleidoscope:1"
 
-def test_the_pool_is_made_and_made_again(tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert Path(__file__).parents[2] / "deployments/kubernetes/base-job-template.json" == TEMPLATE
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     with (
         PrefectServer(tmp_path_factory.mktemp("prefect")) as server,
         temporary_settings({PREFECT_API_URL: server.api_url}),
-        get_client(sync_client=True) as client,
     ):
-        make_kubernetes_pool(client, shards_at_once=8)
-        make_kubernetes_pool(client, shards_at_once=4)
-        pool = client.read_work_pool(POOL)
-        assert pool.type == "kubernetes"
-        assert pool.base_job_template["variables"]["required"] == ["image"]
-        assert pool.concurrency_limit is None
-        queues = {queue.name: queue for queue in client.read_work_queues(work_pool_name=POOL)}
-        assert queues[PARENT_QUEUE].concurrency_limit is None
-        assert queues[SHARD_QUEUE].concurrency_limit == 4
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: PrefectServer) -> Iterator[SyncPrefectClient]:  # noqa: ARG001 - it is there.
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def deploy_all(server: PrefectServer, image: str | None) -> subprocess.CompletedProcess[str]:
+    environment = {**server.environment, "KALEIDOSCOPE_IMAGE": image or ""}
+    if image is None:
+        del environment["KALEIDOSCOPE_IMAGE"]
+    return subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_pool_is_made_and_made_again(client: SyncPrefectClient) -> None:
+    assert ROOT / "deployments/kubernetes/base-job-template.json" == TEMPLATE
+    make_kubernetes_pool(client, shards_at_once=8)
+    make_kubernetes_pool(client, shards_at_once=4)
+    pool = client.read_work_pool(POOL)
+    assert pool.type == "kubernetes"
+    assert pool.base_job_template["variables"]["required"] == ["image"]
+    assert pool.concurrency_limit is None
+    queues = {queue.name: queue for queue in client.read_work_queues(work_pool_name=POOL)}
+    assert queues[PARENT_QUEUE].concurrency_limit is None
+    assert queues[SHARD_QUEUE].concurrency_limit == 4
+
+
+def test_all_is_deployed_with_an_image_and_may_be_deployed_again(
+    server: PrefectServer, client: SyncPrefectClient
+) -> None:
+    make_process_pools(client, shards_at_once=None)
+    make_kubernetes_pool(client, shards_at_once=None)
+    for _ in range(2):
+        result = deploy_all(server, IMAGE)
+        assert result.returncode == 0, result.stdout
+    for name in ("augment/kubernetes", "augment-shard/kubernetes"):
+        deployment = client.read_deployment_by_name(name)
+        assert deployment.job_variables["image"] == IMAGE
+        assert not deployment.pull_steps
+    assert client.read_deployment_by_name("augment/process").pull_steps
+
+
+@pytest.mark.parametrize("image", [None, ""])
+def test_without_an_image_the_error_says_what_to_set(
+    server: PrefectServer, image: str | None
+) -> None:
+    result = deploy_all(server, image)
+    assert result.returncode != 0
+    assert "set KALEIDOSCOPE_IMAGE" in result.stdout
