@@ -7,11 +7,15 @@
 >>> rows = lineage.split(train=0.8, val=0.1, test=0.1)
 """
 
-from kaleidoscope.api import describe, plan, read_manifest, run
-from kaleidoscope.errors import KaleidoscopeError
-from kaleidoscope.lineage import Lineage
-from kaleidoscope.recipe import Recipe
-from kaleidoscope.splits import audit_names, audit_split
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kaleidoscope.api import describe, plan, read_manifest, run
+    from kaleidoscope.errors import KaleidoscopeError
+    from kaleidoscope.lineage import Lineage
+    from kaleidoscope.recipe import Recipe
+    from kaleidoscope.splits import audit_names, audit_split
 
 __all__ = [
     "KaleidoscopeError",
@@ -24,3 +28,23 @@ __all__ = [
     "read_manifest",
     "run",
 ]
+
+_HOMES = {
+    "KaleidoscopeError": "errors",
+    "Lineage": "lineage",
+    "Recipe": "recipe",
+    "audit_names": "splits",
+    "audit_split": "splits",
+    "describe": "api",
+    "plan": "api",
+    "read_manifest": "api",
+    "run": "api",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Only when it is asked for: the command's --help needs none of OpenCV, pyarrow and the S3
+    # client, which take most of a second to load.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

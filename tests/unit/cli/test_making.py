@@ -1,49 +1,13 @@
-"""The command line, called as the console script calls it."""
+"""Commands that make images, called as the console script calls them."""
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kaleidoscope import cli, read_manifest
 from kaleidoscope.codecs import probe
-from kaleidoscope.recipe import Recipe
-from kaleidoscope.transforms import TRANSFORMS
-from tools.seaweedfs import SeaweedFS
-
-PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command and return its exit code, its output and its messages."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["kaleidoscope", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    shutil.copytree(PHOTOS / "animals", folder / "animals")
-    return folder
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "recipe.yaml"
-    path.write_text("transforms: [Rotate, HorizontalFlip]\nnormalize: {side: 32}\n")
-    return path
+from tests.command_line import PHOTOS, Command
 
 
 def test_run_makes_every_image_and_says_so(
@@ -128,18 +92,6 @@ def test_preview_writes_a_png_of_the_tree(command: Command, recipe: Path, tmp_pa
     assert probe(sheet.read_bytes(), max_pixels=10**8).format == "png"
 
 
-def test_recipe_prints_a_preset_that_can_be_read_back(command: Command) -> None:
-    code, out, _ = command("recipe", "classic")
-    assert code == 0
-    assert Recipe.from_text(out) == Recipe.preset("classic")
-
-
-def test_recipe_without_a_name_lists_the_presets(command: Command) -> None:
-    code, out, _ = command("recipe")
-    assert code == 0
-    assert "classic" in out.split()
-
-
 def test_one_bad_photograph_more_is_judged_by_the_whole_data_set(
     command: Command, photos: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -147,36 +99,6 @@ def test_one_bad_photograph_more_is_judged_by_the_whole_data_set(
     command("run", photos, tmp_path / "out", "-r", recipe)
     (photos / "animals" / "broken.jpg").write_bytes(b"no image")
     assert command("run", photos, tmp_path / "out", "-r", recipe)[0] == 0
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, seaweedfs: SeaweedFS, s3_uri: str) -> str:
-    """A prefix on the S3 server that the environment leads to."""
-    monkeypatch.setenv("KALEIDOSCOPE_S3_ENDPOINT_URL", seaweedfs.endpoint_url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweedfs.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweedfs.secret_key)
-    return s3_uri
-
-
-def test_upload_and_download_copy_a_folder_and_leave_alone_what_is_there(
-    command: Command, photos: Path, tmp_path: Path, bucket: str
-) -> None:
-    num_files = len(list(photos.rglob("*.jpg")))
-    assert f"{num_files} objects copied" in command("upload", photos, bucket)[1]
-    assert f"{num_files} were there already" in command("upload", photos, bucket)[1]
-    code, out, _ = command("download", bucket, tmp_path / "b")
-    assert code == 0
-    assert f"{num_files} objects copied" in out
-    photograph = next(photos.rglob("*.jpg")).relative_to(photos)
-    assert (tmp_path / "b" / photograph).read_bytes() == (photos / photograph).read_bytes()
-
-
-def test_transforms_are_listed_with_their_ranges(command: Command) -> None:
-    code, out, _ = command("transforms")
-    assert code == 0
-    assert [line.partition(":")[0] for line in out.splitlines() if line[0] != " "] == [*TRANSFORMS]
-    assert "limit: Angle in degrees" in command("transforms", "Rotate")[1]
-    assert "within [-180, 180]" in command("transforms", "Rotate")[1]
 
 
 @pytest.mark.parametrize("name", ["sheet.jpg", "new folder/sheet.webp"])
@@ -196,28 +118,3 @@ def test_an_error_keeps_its_brackets_and_its_line(
     recipe.write_text("transforms: [{name: Rotate, params: {limit: [-500, 15]}}]")
     _, _, messages = command("plan", photos, "-r", recipe)
     assert "must be [low, high] with -180 <= low <= high <= 180 degrees, got [-500, 15]" in messages
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["plan", "photos", "--recipe", "clasic"], "no preset is called 'clasic'"),
-        (["plan", "photos", "--recipe", "missing.yaml"], "cannot read the recipe missing.yaml"),
-        (["plan", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
-        (["plan", "ftp://host/photos"], "ftp://"),
-        (["plan", "odd[/x]"], "odd[/x]; check its spelling"),
-        (["run", "photos"], "Missing argument"),
-        (["upload", ".", "bucket/photos"], "must be s3://bucket/prefix, got bucket/photos"),
-        (["download", "bucket/photos", "."], "must be s3://bucket/prefix, got bucket/photos"),
-        (["preview", __file__, "-o", "sheet.gif"], "--output must end with .png"),
-        (["transforms", "Rotat"], "there is no 'Rotat'"),
-        (["run", "photos", "out", "--workers", "0"], "--workers"),
-    ],
-)
-def test_wrong_input_is_named_without_a_traceback(
-    command: Command, arguments: list[str], message: str
-) -> None:
-    code, _, messages = command(*arguments)
-    assert code == cli.EXIT_BAD_INPUT
-    assert message in messages
-    assert "Traceback" not in messages
