@@ -29,6 +29,7 @@ from flows.parameters import (
     with_overrides,
 )
 from flows.progress import Progress, shard_line
+from kaleidoscope.card import refresh_card
 from kaleidoscope.errors import KaleidoscopeError, RunError
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.memory import predict_peak_bytes
@@ -144,7 +145,9 @@ def augment(  # noqa: PLR0913 -- the fields of a form.
         placement = Placement(execution, replicas, shard_deployment, limits, aws_credentials)
         setbacks = do_shards(Job(sources, outputs, run, UUID(flow_run.id)), pending, placement)
     # Opened again, since credentials of a role may have expired over the shards.
-    report = commit_run(Places(aws_credentials).open(destination), run, now=datetime.now(UTC))
+    outputs = Places(aws_credentials).open(destination)
+    report = commit_run(outputs, run, now=datetime.now(UTC))
+    refresh_card(outputs)
     publish(report, setbacks)
     # What an earlier run made of its sources was judged then.
     if run.plan.num_shards:

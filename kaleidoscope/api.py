@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaleidoscope import lineage, pipeline
+from kaleidoscope import card, lineage, pipeline
 from kaleidoscope.errors import SettingsError
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.pipeline import StartOptions
@@ -113,7 +113,9 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
         )
         if index not in pending and on_progress is not None:
             on_progress(stats)
-    return pipeline.commit_run(outputs, started, now=datetime.now(UTC))
+    report = pipeline.commit_run(outputs, started, now=datetime.now(UTC))
+    card.refresh_card(outputs)
+    return report
 
 
 def describe(value: Plan | Report) -> str:
@@ -140,3 +142,18 @@ def read_manifest(
     """
     store = open_store(str(destination), settings=Settings.from_environment())
     return lineage.read_manifest(store, columns=columns)
+
+
+def write_card(destination: str | Path) -> str:
+    """Write the data set card and the table for Hugging Face again, and return the card.
+
+    A run does so when it commits. Needed after one that was killed in between, or after an upgrade.
+
+    Args:
+        destination: The folder or ``s3://bucket/prefix`` that runs wrote to.
+
+    Raises:
+        KaleidoscopeError: If nothing is committed there, a record is damaged, or the store cannot
+            be read or written.
+    """
+    return card.write_card(open_store(str(destination), settings=Settings.from_environment()))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from kaleidoscope import pipeline
 from kaleidoscope.errors import ObjectMissingError
+from kaleidoscope.identity import CARD_KEY, METADATA_KEY
 from kaleidoscope.lineage import read_manifest
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.recipe import Recipe
@@ -97,12 +98,17 @@ class Place:
         return read_manifest(self.destination)
 
     def output_keys(self) -> set[str]:
-        """All that lies in the destination beside the records."""
+        """All that lies in the destination beside the records and what describes it."""
         try:
             infos = list(self.destination.list_objects())
         except ObjectMissingError:  # A folder that the first write makes.
             return set()
-        return {info.key for info in infos if not info.key.startswith("_kaleidoscope/")}
+        ours = {CARD_KEY, METADATA_KEY}
+        return {
+            info.key
+            for info in infos
+            if not info.key.startswith("_kaleidoscope/") and info.key not in ours
+        }
 
 
 def local(folder: Path, images: Mapping[str, bytes]) -> Place:

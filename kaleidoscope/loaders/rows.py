@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kaleidoscope.codecs import decode, probe
 from kaleidoscope.errors import LoaderError
 from kaleidoscope.model import BgrImage
+from kaleidoscope.outputs import decode_output, read_output
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import Store, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_ANY_SIZE = 2**40
-"""Pixels: a run that wrote an image could hold it."""
 
 
 def select_rows(rows: "pd.DataFrame", split: str | None) -> "pd.DataFrame":
@@ -113,11 +110,11 @@ class ImageRows:
         Raises:
             StoreError: If it cannot be read.
         """
-        store = self._store()
-        if self._members is not None and isinstance(self._members["tar_key"][index], str):
-            tar_key, offset, length = (column[index] for column in self._members.values())
-            return store.get_range(tar_key, offset=int(offset), length=int(length))
-        return store.get(self._keys[index]).data
+        key = self._keys[index]
+        if self._members is None or not isinstance(self._members["tar_key"][index], str):
+            return read_output(self._store(), key)
+        tar_key, offset, length = (column[index] for column in self._members.values())
+        return read_output(self._store(), key, tar_key, int(offset), int(length))
 
     def decode(self, index: int) -> BgrImage:
         """Return the image, ``(H, W, 3)`` uint8, BGR.
@@ -126,7 +123,7 @@ class ImageRows:
             StoreError: If it cannot be read.
             CodecError: If it cannot be decoded.
         """
-        return decode_image(self.read(index))
+        return decode_output(self.read(index))
 
     def _store(self) -> Store:
         if self._opened is None or self._opened[0] != os.getpid():
@@ -137,15 +134,6 @@ class ImageRows:
 def open_destination(uri: str) -> Store:
     """Return the store that runs wrote to, as the environment leads to it."""
     return open_store(uri, settings=Settings.from_environment())
-
-
-def decode_image(data: bytes) -> BgrImage:
-    """Return an output's pixels, ``(H, W, 3)`` uint8, BGR.
-
-    Raises:
-        CodecError: If it cannot be decoded.
-    """
-    return decode(data, probe(data, max_pixels=_ANY_SIZE))
 
 
 def to_rgb(image: BgrImage) -> npt.NDArray[np.uint8]:

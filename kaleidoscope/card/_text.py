@@ -1,0 +1,236 @@
+"""The card as Markdown, with the front matter that Hugging Face's hub and library read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from kaleidoscope.card._facts import Facts
+from kaleidoscope.codecs import extension_for
+from kaleidoscope.identity import METADATA_KEY
+from kaleidoscope.summary import format_bytes
+
+BEGIN = "<!-- kaleidoscope: begin; what stands between these marks is written again -->"
+END = "<!-- kaleidoscope: end; what you write below stays -->"
+
+MAX_TABLE_ROWS = 64
+"""Rows of a table; the rest is counted together."""
+
+_SIZE_CATEGORIES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+
+
+def run_mark(run_id: str) -> str:
+    """Return the line that says up to which run a card counts."""
+    return f"<!-- kaleidoscope: run {run_id} -->"
+
+
+def front_matter(facts: Facts, *, has_metadata: bool) -> str:
+    """Return the YAML block that opens a card."""
+    num_images = facts.counts.num_images
+    document: dict[str, Any] = {
+        "pretty_name": facts.uri.rstrip("/").rpartition("/")[2],
+        "size_categories": [
+            next((name for limit, name in _SIZE_CATEGORIES if num_images < limit), "n>10M")
+        ],
+        "tags": ["augmentation", "image", "kaleidoscope"],
+    }
+    if any(facts.counts.labels):
+        document["task_categories"] = ["image-classification"]
+    if has_metadata:
+        # Named one by one, since a class folder called test would else be taken for a split.
+        patterns = [f"**/*.{extension_for(name)}" for name in facts.counts.formats if name]  # type: ignore[arg-type] # the manifest's formats are codecs'.
+        files = {"split": "train", "path": [METADATA_KEY, *patterns]}
+        document["configs"] = [{"config_name": "default", "data_files": [files]}]
+    return f"---\n{yaml.safe_dump(document, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def body(facts: Facts, *, has_metadata: bool, sheet_key: str | None) -> str:
+    """Return what stands between the marks, marks included."""
+    sections = (
+        _summary(facts),
+        _samples(facts, sheet_key),
+        _counts(facts),
+        _failures(facts),
+        _loading(facts, has_metadata=has_metadata),
+        _origin(facts),
+    )
+    text = "\n\n".join(section for section in sections if section)
+    return f"{BEGIN}\n{run_mark(facts.requests[-1].run_id)}\n\n{text}\n\n{END}\n"
+
+
+def _summary(facts: Facts) -> str:
+    counts, newest = facts.counts, facts.requests[-1]
+    size = format_bytes(counts.size)
+    return (
+        f"# {facts.uri.rstrip('/').rpartition('/')[2]}\n\n"
+        f"{counts.num_images:,} images ({size}) that Kaleidoscope made of the photographs in "
+        f"{_code(newest.source)}, up to {newest.recipe.num_nodes:,} of each. The manifest under "
+        "`_kaleidoscope/` says of every image which source, which transforms and which parameters "
+        "made it.\n\n"
+        "Images of one source are alike: split by `source_id`, never by image, or what a "
+        "validation measures has leaked from training."
+    )
+
+
+def _samples(facts: Facts, sheet_key: str | None) -> str:
+    if sheet_key is None:
+        return ""
+    lines = [f"![Some images of each class]({sheet_key})", ""]
+    for row in facts.samples:
+        if row:
+            nodes = ", ".join(
+                f"[{shown.node}]({_link(shown.output_key)})"
+                if shown.place[1] is None
+                else shown.node
+                for shown in row
+            )
+            lines.append(
+                f"- {_cell(row[0].label or 'no label')}, {_code(row[0].source_key)}: {nodes}"
+            )
+    return "\n".join(["## Samples", "", *lines])
+
+
+def _counts(facts: Facts) -> str:
+    counts = facts.counts
+    by_split = counts.splits if set(counts.splits) - {""} else {}
+    tables = [
+        _table("label", counts.labels, missing="(no label)"),
+        _table("split", by_split, missing="(no split)"),
+        _table("node", counts.nodes, missing=""),
+    ]
+    return "\n\n".join(["## Counts", *(table for table in tables if table)])
+
+
+def _table(name: str, counts: Mapping[str, int], *, missing: str) -> str:
+    if not counts:
+        return ""
+    shown = list(counts.items())[:MAX_TABLE_ROWS]
+    lines = [f"| {name} | images |", "|---|---:|"]
+    lines += [f"| {_cell(value or missing)} | {count:,} |" for value, count in shown]
+    if more := len(counts) - len(shown):
+        rest = sum(counts.values()) - sum(count for _, count in shown)
+        lines.append(f"| {more:,} more | {rest:,} |")
+    return "\n".join(lines)
+
+
+def _failures(facts: Facts) -> str:
+    if not facts.failures:
+        return "## Failures\n\nNone: every source was read."
+    lines = [f"| {_cell(reason)} | {count:,} |" for reason, count in facts.failures.items()]
+    examples = [f"- {_code(key)}: {_cell(message)}" for key, message in facts.failed_examples]
+    return "\n".join(
+        ["## Failures", "", "| reason | sources |", "|---|---:|", *lines, "", *examples]
+    )
+
+
+def _loading(facts: Facts, *, has_metadata: bool) -> str:
+    parts = ["## Loading", _SPLIT.format(uri=facts.uri)]
+    parts += [
+        _snippet("PyTorch (`kaleidoscope[torch]`)", _TORCH, facts.uri),
+        _snippet("OpenCV", _PLAIN, facts.uri),
+    ]
+    if facts.counts.in_tars:
+        parts.append(_snippet("WebDataset (`kaleidoscope[webdataset]`)", _WEBDATASET, facts.uri))
+    if has_metadata:
+        parts.append(_HUGGING_FACE.format(download=_download(facts.uri)))
+    return "\n\n".join(parts)
+
+
+def _snippet(title: str, text: str, uri: str) -> str:
+    return f"{title}:\n\n```python\n{text.format(uri=uri)}```"
+
+
+def _download(uri: str) -> str:
+    if not uri.startswith("s3://"):
+        return f'folder = "{uri}"\n'
+    return f'# kaleidoscope download {uri} data\nfolder = "data"\n'
+
+
+_SPLIT = """\
+```python
+import kaleidoscope as kd
+
+uri = "{uri}"
+rows = kd.Lineage.open(uri).split(train=0.8, val=0.1, test=0.1, seed=0)  # No source in two.
+```"""
+
+_TORCH = """\
+from torch.utils.data import DataLoader
+from kaleidoscope.loaders.torch import ImageDataset
+
+train = ImageDataset(uri, rows, split="train")  # transform= takes (3, H, W) uint8, RGB
+for images, labels in DataLoader(train, batch_size=64, shuffle=True, num_workers=2):
+    ...
+"""
+
+_PLAIN = """\
+from kaleidoscope.loaders import iter_images
+
+for image, row in iter_images(uri, rows, split="train"):  # (H, W, 3) uint8, BGR
+    print(row.label, row.node)
+"""
+
+_WEBDATASET = """\
+from kaleidoscope.loaders.webdataset import tar_images
+
+for image, label in tar_images(uri, rows, split="train"):
+    ...
+"""
+
+_HUGGING_FACE = """\
+Hugging Face `datasets`, from a folder:
+
+```python
+from datasets import load_dataset
+
+{download}table = f"{{folder}}/metadata.parquet"  # filters= of load_dataset choose rows of it
+images = load_dataset("imagefolder", data_files=table, split="train")
+```"""
+
+
+def _origin(facts: Facts) -> str:
+    newest = facts.requests[-1]
+    lines = ["| run | sources | failed | images | Kaleidoscope | OpenCV | NumPy |"]
+    lines.append("|---|---:|---:|---:|---|---|---|")
+    pairs = list(zip(facts.requests, facts.reports, strict=True))[-MAX_TABLE_ROWS:]
+    for request, report in pairs:
+        versions = request.versions
+        lines.append(
+            f"| {request.run_id} | {report.num_sources:,} | {report.num_failed:,} | "
+            f"{report.num_outputs:,} | {versions.kaleidoscope} | {versions.opencv} | "
+            f"{versions.numpy} |"
+        )
+    recipe = newest.recipe
+    return "\n".join(
+        [
+            "## How it was made",
+            "",
+            *lines,
+            "",
+            f"Recipe `{recipe.digest}`, seed {recipe.seed}:",
+            "",
+            "```yaml",
+            recipe.to_yaml().rstrip(),
+            "```",
+        ]
+    )
+
+
+def _cell(text: str) -> str:
+    """Keep a text from ending its cell or becoming markup."""
+    words = " ".join(text.split())
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in words)
+
+
+def _code(text: str) -> str:
+    return "`" + " ".join(text.replace("`", "'").split()) + "`"
+
+
+def _link(key: str) -> str:
+    return "<" + key.replace("<", "%3C").replace(">", "%3E") + ">"
