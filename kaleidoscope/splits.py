@@ -82,7 +82,7 @@ def assign_splits(
     """Return the split of each source.
 
     Args:
-        sources: One row each: ``source_id``; ``run``, an ordinal of when it arrived; ``stratum``,
+        sources: One row each: ``source_id``; ``run``, which sorts by when it arrived; ``stratum``,
             which may be missing; and ``group``, the ``source_id`` of the first of those that must
             stay together, itself if it stands alone.
         shares: How much each split gets.

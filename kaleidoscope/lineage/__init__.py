@@ -1,5 +1,7 @@
 """Read what committed runs made: rows, walks between them, and splits that cannot leak."""
 
-from kaleidoscope.lineage._reader import Filter, Lineage, Step, read_manifest
+from kaleidoscope.lineage._reader import Lineage, read_manifest
+from kaleidoscope.lineage._rows import Filter
+from kaleidoscope.lineage._walks import Output, Step, Wanted
 
-__all__ = ["Filter", "Lineage", "Step", "read_manifest"]
+__all__ = ["Filter", "Lineage", "Output", "Step", "Wanted", "read_manifest"]

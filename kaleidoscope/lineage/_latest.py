@@ -11,7 +11,7 @@ grows with the sources of the smaller runs, not with the rows.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from kaleidoscope.errors import ManifestError
-from kaleidoscope.lineage._files import ManifestFile, make_dataset, naming
+from kaleidoscope.lineage._files import ManifestFile, each, make_dataset, naming
 from kaleidoscope.stores import Store
 
 _READ_AHEAD = 2
@@ -129,7 +129,7 @@ def _sources_of_several(
     seen: set[str] = set()
     repeated: set[str] = set()
     for files in smaller:
-        ids = {source_id for some in _source_ids(store, files) for source_id in some}
+        ids = frozenset().union(*_source_ids(store, files))
         repeated |= ids & seen
         seen |= ids
     if seen:
@@ -138,9 +138,14 @@ def _sources_of_several(
     return frozenset(repeated)
 
 
-def _source_ids(store: Store, files: Sequence[ManifestFile]) -> Iterator[Iterable[str]]:
-    for batch in read_batches(store, files, ["source_id"], None):
-        yield batch.column("source_id").unique().to_pylist()
+def _source_ids(store: Store, files: Sequence[ManifestFile]) -> Iterator[frozenset[str]]:
+    """Yield the sources of each file."""
+
+    def read(file: ManifestFile) -> frozenset[str]:
+        batches = read_batches(store, [file], ["source_id"], None)
+        return frozenset(name for b in batches for name in b.column(0).unique().to_pylist())
+
+    return each(read, files)
 
 
 def _made_by(store: Store, files: Sequence[ManifestFile], wanted: Any) -> dict[str, _Made]:

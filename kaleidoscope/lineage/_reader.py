@@ -1,31 +1,24 @@
-"""The reader of committed runs."""
+"""The reader of committed runs: their rows, the walks between them, and their splits."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
-
-from kaleidoscope.errors import ManifestError
-from kaleidoscope.lineage._files import ManifestFile, find_files, make_dataset
-from kaleidoscope.lineage._latest import outdated_rows, read_batches, rows_that_stand
+from kaleidoscope.lineage._files import ManifestFile, each
+from kaleidoscope.lineage._latest import read_batches
+from kaleidoscope.lineage._rows import MADE, Filter, Rows, frame_of, known
 from kaleidoscope.lineage._splitting import (
     By,
     SavedSplit,
     SplitOptions,
     check_originals,
     extend_split,
+    first_of_each,
     load_split,
     make_split,
     with_split,
 )
-from kaleidoscope.manifest import SCHEMA
-from kaleidoscope.runs import RunEntry, list_runs
+from kaleidoscope.lineage._walks import Walks
 from kaleidoscope.settings import Settings
 from kaleidoscope.splits import Shares
 from kaleidoscope.stores import Store, open_store
@@ -33,28 +26,8 @@ from kaleidoscope.stores import Store, open_store
 if TYPE_CHECKING:
     import pandas as pd
 
-Filter: TypeAlias = "pc.Expression | Sequence[tuple[str, str, object]] | None"
-"""A pyarrow expression, or conditions that all hold, as ``[("label", "=", "cat")]``.
 
-The operators are those of :func:`pyarrow.parquet.filters_to_expression`: ``=``, ``!=``, ``<``,
-``<=``, ``>``, ``>=``, ``in`` and ``not in``. None is all rows.
-"""
-
-_MADE = ds.field("status") == "ok"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operation of the chain that made an output of its source."""
-
-    op: str
-    """The transform's name; the first of a chain is ``normalize``."""
-    version: int
-    params: Mapping[str, Any]
-    """The values that were drawn, by name."""
-
-
-class Lineage:
+class Lineage(Walks):
     """The outputs of the committed runs of a destination, and where each came from.
 
     A row is an output, with the columns of :data:`kaleidoscope.manifest.SCHEMA`; sources that
@@ -66,23 +39,6 @@ class Lineage:
     rows lie in the order of their source's key, so filters by ``label``, ``source_key`` or
     ``output_key`` read little.
     """
-
-    def __init__(self, destination: Store, *, runs: Sequence[str] | None = None) -> None:
-        """Look which runs are committed, and whether all their files are there.
-
-        Args:
-            destination: Where the runs are.
-            runs: The names of those to read; None reads all.
-
-        Raises:
-            ManifestError: If nothing is committed there, one of ``runs`` is not, or a file of a
-                manifest is missing or damaged.
-        """
-        self._store = destination
-        entries = _committed(destination, runs)
-        self.runs = tuple(entry.run_id for entry in entries)
-        """The names of the runs, the oldest first."""
-        self._files: tuple[ManifestFile, ...] = find_files(destination, entries)
 
     @classmethod
     def open(
@@ -105,49 +61,6 @@ class Lineage:
         """
         settings = Settings.from_environment() if settings is None else settings
         return cls(open_store(str(uri), settings=settings), runs=runs)
-
-    @property
-    def store(self) -> Store:
-        """Where the outputs are; the keys of rows are relative to it."""
-        return self._store
-
-    def to_dataset(self) -> Any:
-        """Return the outputs as a :class:`pyarrow.dataset.Dataset`, for polars, DuckDB and others.
-
-        Columns and filters that its scanners are given are pushed down as in :meth:`scan`.
-        """
-        return make_dataset(self._store, self._files).filter(self._where(_MADE))
-
-    def scan(
-        self,
-        columns: Sequence[str] | None = None,
-        filter: Filter = None,  # noqa: A002 -- pyarrow's.
-    ) -> Iterator[Any]:
-        """Yield the outputs as :class:`pyarrow.RecordBatch`, a few row groups in memory at a time.
-
-        Args:
-            columns: Which to read, in this order; None reads all. A few are much faster.
-            filter: Which rows.
-
-        Raises:
-            ManifestError: If there is no such column, the filter does not fit, or a file is
-                damaged.
-        """
-        return self._read(_known(columns), _both(_MADE, _expression(filter)))
-
-    def to_pandas(
-        self,
-        columns: Sequence[str] | None = None,
-        filter: Filter = None,  # noqa: A002 -- pyarrow's.
-    ) -> "pd.DataFrame":
-        """Return the outputs as a data frame; :meth:`scan` says what can be chosen."""
-        wanted = _known(columns)
-        return _to_pandas(self.scan(wanted, filter), wanted)
-
-    def failures(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
-        """Return a row for each source of which something could not be made, with the reason."""
-        wanted = _known(columns)
-        return _to_pandas(self._read(wanted, ds.field("status") == "failed"), wanted)
 
     def split(  # noqa: PLR0913 -- all have defaults that are right for most.
         self,
@@ -187,7 +100,7 @@ class Lineage:
                 damaged.
         """
         options = SplitOptions(Shares(train, val, test), seed, by, stratify, tuple(originals_only))
-        _known([] if stratify is None else [stratify])
+        known([] if stratify is None else [stratify])
         split = make_split(self._arrivals(stratify), options)
         if save_as is not None:
             split = extend_split(self._store, save_as, split)
@@ -220,32 +133,21 @@ class Lineage:
         columns: Sequence[str] | None,
         filter: Filter,  # noqa: A002 -- pyarrow's.
     ) -> "pd.DataFrame":
-        wanted = [*(name for name in _known(columns) if name != "split"), "split"]
+        wanted = [*(name for name in known(columns) if name != "split"), "split"]
         needed = [*wanted[:-1], *(n for n in ("source_id", "node") if n not in wanted)]
-        rows = _to_pandas(with_split(self.scan(needed, filter), split, wanted), wanted)
+        rows = frame_of(with_split(self.scan(needed, filter), split, wanted), wanted)
         if filter is None:
             check_originals(split, rows)
         return rows
 
-    def _arrivals(self, stratify: str | None) -> Iterator[tuple[int, Any]]:
-        """Yield the outputs of every run, outdated ones too, with the run's number."""
+    def _arrivals(self, stratify: str | None) -> Iterator[tuple[str, Any]]:
+        """Yield the sources of every file, of outdated rows too, and the run of which they are."""
         columns = list(dict.fromkeys(["source_id", "source_key", "label", stratify or "label"]))
-        for number, run_id in enumerate(self.runs):
-            files = [file for file in self._files if file.run_id == run_id]
-            for batch in read_batches(self._store, files, columns, _MADE):
-                yield number, batch
 
-    def _read(self, columns: Sequence[str], wanted: Any) -> Iterator[Any]:
-        return read_batches(self._store, self._files, columns, self._where(wanted))
+        def read(file: ManifestFile) -> tuple[str, Any]:
+            return file.run_id, first_of_each(read_batches(self._store, [file], columns, MADE))
 
-    def _where(self, wanted: Any) -> Any:
-        return _both(self._standing, wanted)
-
-    @cached_property
-    def _standing(self) -> Any:
-        if len(self.runs) == 1:
-            return None
-        return rows_that_stand(outdated_rows(self._store, self._files))
+        return each(read, self._files)
 
 
 def read_manifest(destination: Store, *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
@@ -264,63 +166,5 @@ def read_manifest(destination: Store, *, columns: Sequence[str] | None = None) -
         ManifestError: If nothing is committed there, there is no such column, or a file of the
             manifest is missing or damaged.
     """
-    wanted = _known(columns)
-    return _to_pandas(Lineage(destination)._read(wanted, None), wanted)  # noqa: SLF001 -- one module.
-
-
-def _committed(destination: Store, runs: Sequence[str] | None) -> list[RunEntry]:
-    committed = [entry for entry in list_runs(destination) if entry.is_committed]
-    if runs is not None:
-        names = {entry.run_id for entry in committed}
-        if unknown := [name for name in runs if name not in names]:
-            raise ManifestError(
-                f"no runs {unknown} are committed in {destination.uri}; there are {sorted(names)}"
-            )
-        committed = [entry for entry in committed if entry.run_id in runs]
-    if not committed:
-        raise ManifestError(
-            f"no run is committed in {destination.uri}; check the path, or finish the run there"
-        )
-    return committed
-
-
-def _known(columns: Sequence[str] | None) -> list[str]:
-    wanted = list(SCHEMA.names if columns is None else columns)
-    if unknown := [name for name in wanted if name not in SCHEMA.names]:
-        raise ManifestError(f"the manifest has no columns {unknown}; it has {SCHEMA.names}")
-    return wanted
-
-
-def _expression(wanted: Filter) -> Any:
-    if wanted is None or isinstance(wanted, pc.Expression):
-        return wanted
-    try:
-        return pq.filters_to_expression(list(wanted))
-    except (TypeError, ValueError) as error:
-        raise ManifestError(
-            f"a filter is a pyarrow expression or a list like [('label', '=', 'cat')]; "
-            f"got {wanted!r}: {error}"
-        ) from error
-
-
-def _both(left: Any, right: Any) -> Any:
-    if left is None or right is None:
-        return right if left is None else left
-    return left & right
-
-
-def _to_pandas(batches: Iterator[Any], columns: Sequence[str]) -> "pd.DataFrame":
-    schema = pa.schema([SCHEMA.field(name) for name in columns])
-    table = pa.Table.from_batches(batches, schema=schema)
-    frame: pd.DataFrame = table.to_pandas(types_mapper=_nullable_type)
-    frame.columns = frame.columns.astype("str")  # Of no columns, the names would be objects.
-    return frame
-
-
-def _nullable_type(kind: pa.DataType) -> Any:
-    """Return a type in which whole numbers stay whole where some are missing."""
-    # Only who reads a manifest needs pandas; a shard does without its second and its 50 MB.
-    import pandas as pd  # noqa: PLC0415
-
-    nullable = {pa.int8(): pd.Int8Dtype, pa.int32(): pd.Int32Dtype, pa.int64(): pd.Int64Dtype}
-    return nullable[kind]() if kind in nullable else None
+    wanted = known(columns)
+    return frame_of(Rows(destination).read_all(wanted, None), wanted)

@@ -155,12 +155,23 @@ def extend_split(store: Store, name: str, made: SavedSplit) -> SavedSplit:
     return extended
 
 
-def make_split(arrivals: Iterator[tuple[int, Any]], options: SplitOptions) -> SavedSplit:
+def first_of_each(batches: Iterator[Any]) -> list[dict[str, Any]]:
+    """Return a row of each source; nothing else of the batches is kept."""
+    found: dict[str, dict[str, Any]] = {}
+    for batch in batches:
+        source_ids = batch.column("source_id")
+        firsts = batch.take(pc.index_in(source_ids.unique(), source_ids))
+        for row in firsts.to_pylist():
+            found.setdefault(row["source_id"], row)
+    return list(found.values())
+
+
+def make_split(arrivals: Iterator[tuple[str, Any]], options: SplitOptions) -> SavedSplit:
     """Assign every source.
 
     Args:
-        arrivals: Batches of outputs of all runs, the oldest first, each with the number of its
-            run; with ``source_id``, ``source_key``, ``label`` and what ``options`` stratifies by.
+        arrivals: Runs, the oldest first, and sources that each made outputs of, with their
+            ``source_id``, ``source_key``, ``label`` and what ``options`` stratifies by.
         options: How.
     """
     sources = _first_arrivals(arrivals)
@@ -173,13 +184,11 @@ def make_split(arrivals: Iterator[tuple[int, Any]], options: SplitOptions) -> Sa
     return SavedSplit(options, sources)
 
 
-def _first_arrivals(arrivals: Iterator[tuple[int, Any]]) -> "pd.DataFrame":
+def _first_arrivals(arrivals: Iterator[tuple[str, Any]]) -> "pd.DataFrame":
     found: dict[str, dict[str, Any]] = {}
-    for run, batch in arrivals:
-        # The rows of a source lie together, so the first of each stands for the others.
-        firsts = pc.index_in(batch.column("source_id").unique(), batch.column("source_id"))
-        for row in batch.take(firsts).to_pylist():
-            found.setdefault(row["source_id"], {**row, "run": run})
+    for run_id, sources in arrivals:
+        for source in sources:
+            found.setdefault(source["source_id"], {**source, "run": run_id})
     import pandas as pd  # noqa: PLC0415 -- half a second, for who splits only.
 
     return pd.DataFrame.from_records(list(found.values()))

@@ -1,21 +1,39 @@
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from kaleidoscope.errors import ManifestError, SplitError
+from kaleidoscope.errors import ManifestError
 from kaleidoscope.lineage import Lineage, read_manifest
 from kaleidoscope.manifest import SCHEMA
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.runs import RunKeys
-from kaleidoscope.splits import audit_split
-from kaleidoscope.stores import LocalStore
-from tests import data_sets, image_files
+from kaleidoscope.settings import Settings
+from kaleidoscope.stores import LocalStore, S3Credentials, open_store
+from tests import data_sets, image_files, manifests
 from tests.data_sets import NOW, Place
 
+RUN = "20261122T120000Z-0123abcd"
 RECIPE = data_sets.recipe(steps=2, side=16)
 DATA = image_files.opencv(".jpg", image_files.picture(51, 37))
+
+
+class Ranges(LocalStore):
+    """A folder that counts the bytes which are asked for."""
+
+    size = 0
+
+    def get_range(self, key: str, *, offset: int, length: int) -> bytes:
+        self.size += length
+        return super().get_range(key, offset=offset, length=length)
 
 
 @pytest.fixture(scope="module")
@@ -92,82 +110,200 @@ def test_a_cut_missing_or_foreign_manifest_is_an_error_that_names_it(tmp_path: P
         damaged.rows()
 
 
-ADDED = {
-    f"new/{i}.jpg": image_files.opencv(".jpg", image_files.picture(40 + i, 40)) for i in range(6)
-}
-
-
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Lineage]:
-    """A split of 30 sources, and the lineage when six more have come."""
-    place = data_sets.local(tmp_path_factory.mktemp("grown"), data_sets.plain_images(30))
-    place.run(RECIPE, StartOptions())
-    before = Lineage(place.destination).split(0.5, 0.25, 0.25, seed=3, save_as="half")
-    data_sets.put_all(place.source, ADDED)
-    place.run(RECIPE, StartOptions(), now=NOW + timedelta(days=1))
-    return before, Lineage(place.destination)
-
-
-def test_a_split_has_whole_families_in_train_and_originals_elsewhere(
-    grown: tuple[pd.DataFrame, Lineage],
-) -> None:
-    rows, _ = grown
-    assert list(rows.columns) == [*(n for n in SCHEMA.names if n != "split"), "split"]
-    assert rows["source_id"].nunique() == 30
-    audit_split(rows, originals_only=("val", "test"))
-    sizes = rows.groupby(["split", "source_id"]).size().groupby("split").unique()
-    assert {name: list(found) for name, found in sizes.items()} == {
-        "train": [4],
-        "val": [1],
-        "test": [1],
-    }
-    counts = rows.groupby(["label", "split"])["source_id"].nunique()
-    assert counts.xs("train", level="split").between(6, 9).all()
-    assert counts.xs("val", level="split").between(2, 5).all()
-
-
-def test_a_source_keeps_its_split_when_a_run_adds_others(
-    grown: tuple[pd.DataFrame, Lineage],
-) -> None:
-    before, lineage = grown
-    after = lineage.split(0.5, 0.25, 0.25, seed=3)
-    assert after["source_id"].nunique() == 36
-    known = after[after["source_id"].isin(before["source_id"])].reset_index(drop=True)
-    pd.testing.assert_frame_equal(known, before)
-
-
-def test_a_saved_split_refuses_what_came_since_until_it_is_extended(
-    grown: tuple[pd.DataFrame, Lineage],
-) -> None:
-    before, lineage = grown
-    columns = ["output_key", "sha256"]
-    old = [("label", "in", ["a", "b"])]
-    again = lineage.load_split("half", columns=columns, filter=old)
-    pd.testing.assert_frame_equal(again, before[[*columns, "split"]])
-    with pytest.raises(SplitError, match="came after the split was saved"):
-        lineage.load_split("half")
-    with pytest.raises(SplitError, match="choose another name"):
-        lineage.split(0.5, 0.25, 0.25, seed=4, save_as="half")
-    extended = lineage.split(0.5, 0.25, 0.25, seed=3, save_as="half")
-    pd.testing.assert_frame_equal(lineage.load_split("half"), extended)
-    with pytest.raises(SplitError, match=r"has no split 'full'; it has \['half'\]"):
-        lineage.load_split("full")
-    with pytest.raises(SplitError, match="a split's name"):
-        lineage.load_split("../runs")
-    lineage.store.put("_kaleidoscope/splits/cut.parquet", b"PAR1")
-    with pytest.raises(SplitError, match="is no saved split"):
-        lineage.load_split("cut")
-
-
-def test_a_split_without_originals_among_the_outputs_is_refused(tmp_path: Path) -> None:
-    place = data_sets.local(tmp_path, data_sets.plain_images(10))
-    place.run(data_sets.recipe(steps=1, side=16, select={"keep_original": False}), StartOptions())
+def test_failed_sources_are_apart_from_outputs(place: Place) -> None:
     lineage = Lineage(place.destination)
-    with pytest.raises(SplitError, match="keep_original, or pass originals_only"):
-        lineage.split(0.4, 0.3, 0.3)
-    rows = lineage.split(0.4, 0.3, 0.3, originals_only=())
-    assert len(rows) == 10
-    with pytest.raises(SplitError, match=r"originals_only names splits \['valid'\]"):
-        lineage.split(originals_only=["valid"])
-    with pytest.raises(ManifestError, match=r"no columns \['breed'\]"):
-        lineage.split(stratify="breed")
+    rows, failures = lineage.to_pandas(), lineage.failures(["source_key", "error_type"])
+    assert set(rows["source_key"]) == {"a.jpg", "b.jpg"}
+    assert failures.to_dict("list") == {"source_key": ["c.jpg"], "error_type": ["empty"]}
+    assert len(rows) + len(failures) == len(place.rows())
+
+
+def test_every_way_of_reading_gives_the_same_rows(place: Place) -> None:
+    lineage = Lineage(place.destination)
+    columns, wanted = ["output_key", "width"], [("source_key", "=", "b.jpg"), ("depth", ">", 0)]
+    rows = lineage.to_pandas(columns, wanted)
+    everything = lineage.to_pandas()
+    expected = everything[(everything["source_key"] == "b.jpg") & (everything["depth"] > 0)]
+    pd.testing.assert_frame_equal(rows, expected[columns].reset_index(drop=True))
+    as_expression = (ds.field("source_key") == "b.jpg") & (ds.field("depth") > 0)
+    pd.testing.assert_frame_equal(rows, lineage.to_pandas(columns, as_expression))
+    scanned = pa.Table.from_batches(lineage.scan(columns, wanted)).to_pylist()
+    assert scanned == rows.to_dict("records")
+    dataset = lineage.to_dataset()
+    assert dataset.to_table(columns=columns, filter=as_expression).to_pylist() == scanned
+    assert dataset.count_rows() == len(everything)
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted", "message"),
+    [
+        (["colour"], None, "no columns"),
+        (None, [("colour", "=", 1)], "does not fit the manifest"),
+        (None, [("depth", "=", "deep")], "does not fit the manifest"),
+        (None, [("depth", "~", 1)], "a filter is a pyarrow expression or a list like"),
+        (None, "depth = 1", "a filter is a pyarrow expression or a list like"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_a_clear_error(
+    place: Place, columns: list[str] | None, wanted: Any, message: str
+) -> None:
+    with pytest.raises(ManifestError, match=message):
+        Lineage(place.destination).to_pandas(columns, wanted)
+
+
+def test_one_class_of_many_rows_is_a_small_share_of_the_bytes(tmp_path: Path) -> None:
+    keys = list(manifests.source_keys([f"class{i:02d}" for i in range(40)], 60))
+    tables = [manifests.many_rows(some, run_id=RUN) for some in (keys[:1_500], keys[1_500:])]
+    manifests.commit(LocalStore(tmp_path), RUN, tables)
+    sizes = [path.stat().st_size for path in tmp_path.rglob("manifest-*.parquet")]
+    store = Ranges(tmp_path)
+    lineage = Lineage(store)
+    rows = lineage.to_pandas(filter=[("label", "=", "class07")])
+    assert len(rows) == 60 * 64
+    assert len(keys) * 64 > 150_000
+    assert store.size < 0.25 * sum(sizes)
+    store.size = 0
+    assert len(lineage.to_pandas(["output_key"], [("label", "=", "class07")])) == 60 * 64
+    assert store.size < 0.05 * sum(sizes)
+    # All that one output leads to lies in a row group or two.
+    store.size = 0
+    output = lineage.find(rows["output_key"].iloc[100])
+    assert len(lineage.siblings(output)) == 63
+    assert store.size < 0.35 * sum(sizes)
+
+
+def test_a_manifest_is_read_from_s3_by_ranges(
+    tmp_path: Path, s3_uri: str, s3_settings: Settings, s3_credentials: S3Credentials
+) -> None:
+    keys = list(manifests.source_keys(["cat", "dog"], 20))
+    store = open_store(s3_uri, settings=s3_settings, credentials=s3_credentials)
+    for where in [store, LocalStore(tmp_path)]:
+        manifests.commit(where, RUN, [manifests.many_rows(keys, run_id=RUN)])
+    wanted = [("label", "=", "dog"), ("op", "=", "OpC")]
+    columns = ["output_key", "sha256", "width"]
+    rows = Lineage(store).to_pandas(columns, wanted)
+    pd.testing.assert_frame_equal(rows, Lineage.open(tmp_path).to_pandas(columns, wanted))
+    assert len(rows) == 20 * 4
+
+
+made = st.builds(
+    lambda content, nodes, failed: (
+        manifests.Made("", content, nodes, failed if failed not in nodes else None)
+        if content and nodes
+        else manifests.Made("", None, (), "root")
+    ),
+    st.sampled_from(["one", "two", None]),
+    st.sets(st.sampled_from(["root", "a", "b", "ab"])).map(lambda nodes: tuple(sorted(nodes))),
+    st.sampled_from(["a", "ab", None]),
+)
+histories = st.lists(
+    st.dictionaries(st.sampled_from(["x/1.jpg", "x/2.jpg", "y/3.jpg"]), made, min_size=1),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=60)
+@given(histories)
+def test_of_several_runs_the_rows_of_the_newest_content_stand(
+    tmp_path_factory: pytest.TempPathFactory, history: list[dict[str, manifests.Made]]
+) -> None:
+    store = LocalStore(tmp_path_factory.mktemp("history"))
+    for day, sources in enumerate(history):
+        run_id = f"2026110{day}T000000Z-0123abcd"
+        rows = [replace(sources[key], source_key=key) for key in sorted(sources)]
+        began = manifests.BEGAN + timedelta(days=day)
+        manifests.commit(store, run_id, [manifests.table(rows, run_id=run_id, created_at=began)])
+    found = read_manifest(store, columns=["source_key", "node", "status", "run_id"])
+    assert sorted(found.itertuples(index=False, name=None)) == sorted(standing(history))
+
+
+def standing(history: list[dict[str, manifests.Made]]) -> Iterator[tuple[str, str, str, str]]:
+    """The law, row by row."""
+    for key in {key for sources in history for key in sources}:
+        runs = [(day, run[key]) for day, run in enumerate(history) if key in run]
+        newest = runs[-1][1]
+        for position, (day, run) in enumerate(runs):
+            later = [other for _, other in runs[position + 1 :]]
+            again = {node for other in later for node in (*other.nodes, other.failed)}
+            if run.content != newest.content:
+                continue
+            run_id = f"2026110{day}T000000Z-0123abcd"
+            for node in run.nodes:
+                if node not in again:
+                    yield key, node, "ok", run_id
+            if run.failed and run.failed not in again and not any(o.failed for o in later):
+                yield key, run.failed, "failed", run_id
+
+
+def test_a_run_that_only_adds_nodes_leaves_those_of_before(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for day, nodes in enumerate([("root", "a"), ("b", "ab")]):
+        run_id = f"2026110{day}T000000Z-0123abcd"
+        rows = [manifests.Made("x/1.jpg", "one", nodes)]
+        manifests.commit(store, run_id, [manifests.table(rows, run_id=run_id)])
+    lineage = Lineage(store)
+    assert list(lineage.to_pandas()["node"]) == ["root", "a", "b", "ab"]
+    only_first = Lineage(store, runs=lineage.runs[:1])
+    assert list(only_first.to_pandas()["node"]) == ["root", "a"]
+    with pytest.raises(ManifestError, match=r"no runs \['yesterday'\] are committed"):
+        Lineage(store, runs=["yesterday"])
+
+
+def test_runs_that_overlapped_and_disagree_are_refused_until_one_is_named(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    day = timedelta(days=1)
+    for run_id, content, moments in [
+        ("20261101T000000Z-0123abcd", "one", (0, 2)),
+        ("20261102T000000Z-0123abcd", "two", (1, 3)),
+    ]:
+        tables = [
+            manifests.table([source], run_id=run_id, created_at=manifests.BEGAN + moment * day)
+            for source, moment in zip(
+                [
+                    manifests.Made("x/1.jpg", content, ("root", "a")),
+                    manifests.Made(f"y/{content}.jpg", "same", ("root", "a")),
+                ],
+                moments,
+                strict=True,
+            )
+        ]
+        manifests.commit(store, run_id, [pa.concat_tables(tables)])
+    lineage = Lineage(store)
+    with pytest.raises(ManifestError, match="ran at the same time and both wrote outputs of"):
+        lineage.to_pandas()
+    for run_id in lineage.runs:
+        assert len(Lineage(store, runs=[run_id]).to_pandas()) == 4
+
+
+def test_a_manifest_that_lacks_a_file_or_has_one_too_many_is_refused(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    keys = list(manifests.source_keys(["cat"], 30))
+    tables = [manifests.many_rows(keys[i : i + 10], run_id=RUN) for i in (0, 10, 20)]
+    manifests.commit(store, RUN, tables)
+    assert len(Lineage(store).to_pandas(["label"])) == 30 * 64
+    files = [RunKeys(RUN).manifest_file(index) for index in range(4)]
+    last = store.get(files[2]).data
+    store.put(files[3], last)
+    with pytest.raises(ManifestError, match=r"has 2,560 rows in 4 files.*counts 1,920"):
+        Lineage(store)
+    store.delete(files[2:])
+    with pytest.raises(ManifestError, match=r"has 1,280 rows in 2 files.*its last file deleted"):
+        Lineage(store)
+    store.put(files[2], last)
+    store.delete(files[1:2])
+    with pytest.raises(ManifestError, match=r"manifest-00001\.parquet is missing"):
+        Lineage(store)
+
+
+def test_a_file_that_is_damaged_behind_its_footer_is_named_when_it_is_read(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    keys = list(manifests.source_keys(["cat"], 10))
+    manifests.commit(store, RUN, [manifests.many_rows(keys, run_id=RUN)])
+    key = RunKeys(RUN).manifest_file(0)
+    data = bytearray(store.get(key).data)
+    data[len(data) // 3] ^= 0xFF
+    store.put(key, bytes(data))
+    lineage = Lineage(store)
+    with pytest.raises(ManifestError, match=f"{key} cannot be read"):
+        lineage.to_pandas()

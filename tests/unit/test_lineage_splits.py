@@ -1,0 +1,94 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kaleidoscope.errors import ManifestError, SplitError
+from kaleidoscope.lineage import Lineage
+from kaleidoscope.manifest import SCHEMA
+from kaleidoscope.pipeline import StartOptions
+from kaleidoscope.splits import audit_split
+from tests import data_sets, image_files
+from tests.data_sets import NOW
+
+RECIPE = data_sets.recipe(steps=2, side=16)
+ADDED = {
+    f"new/{i}.jpg": image_files.opencv(".jpg", image_files.picture(40 + i, 40)) for i in range(6)
+}
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Lineage]:
+    """A split of 30 sources, and the lineage when six more have come."""
+    place = data_sets.local(tmp_path_factory.mktemp("grown"), data_sets.plain_images(30))
+    place.run(RECIPE, StartOptions())
+    before = Lineage(place.destination).split(0.5, 0.25, 0.25, seed=3, save_as="half")
+    data_sets.put_all(place.source, ADDED)
+    place.run(RECIPE, StartOptions(), now=NOW + timedelta(days=1))
+    return before, Lineage(place.destination)
+
+
+def test_a_split_has_whole_families_in_train_and_originals_elsewhere(
+    grown: tuple[pd.DataFrame, Lineage],
+) -> None:
+    rows, _ = grown
+    assert list(rows.columns) == [*(n for n in SCHEMA.names if n != "split"), "split"]
+    assert rows["source_id"].nunique() == 30
+    audit_split(rows, originals_only=("val", "test"))
+    sizes = rows.groupby(["split", "source_id"]).size().groupby("split").unique()
+    assert {name: list(found) for name, found in sizes.items()} == {
+        "train": [4],
+        "val": [1],
+        "test": [1],
+    }
+    counts = rows.groupby(["label", "split"])["source_id"].nunique()
+    assert counts.xs("train", level="split").between(6, 9).all()
+    assert counts.xs("val", level="split").between(2, 5).all()
+
+
+def test_a_source_keeps_its_split_when_a_run_adds_others(
+    grown: tuple[pd.DataFrame, Lineage],
+) -> None:
+    before, lineage = grown
+    after = lineage.split(0.5, 0.25, 0.25, seed=3)
+    assert after["source_id"].nunique() == 36
+    known = after[after["source_id"].isin(before["source_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(known, before)
+
+
+def test_a_saved_split_refuses_what_came_since_until_it_is_extended(
+    grown: tuple[pd.DataFrame, Lineage],
+) -> None:
+    before, lineage = grown
+    columns = ["output_key", "sha256"]
+    old = [("label", "in", ["a", "b"])]
+    again = lineage.load_split("half", columns=columns, filter=old)
+    pd.testing.assert_frame_equal(again, before[[*columns, "split"]])
+    with pytest.raises(SplitError, match="came after the split was saved"):
+        lineage.load_split("half")
+    with pytest.raises(SplitError, match="choose another name"):
+        lineage.split(0.5, 0.25, 0.25, seed=4, save_as="half")
+    extended = lineage.split(0.5, 0.25, 0.25, seed=3, save_as="half")
+    pd.testing.assert_frame_equal(lineage.load_split("half"), extended)
+    with pytest.raises(SplitError, match=r"has no split 'full'; it has \['half'\]"):
+        lineage.load_split("full")
+    with pytest.raises(SplitError, match="a split's name"):
+        lineage.load_split("../runs")
+    lineage.store.put("_kaleidoscope/splits/cut.parquet", b"PAR1")
+    with pytest.raises(SplitError, match="is no saved split"):
+        lineage.load_split("cut")
+
+
+def test_a_split_without_originals_among_the_outputs_is_refused(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(10))
+    place.run(data_sets.recipe(steps=1, side=16, select={"keep_original": False}), StartOptions())
+    lineage = Lineage(place.destination)
+    with pytest.raises(SplitError, match="keep_original, or pass originals_only"):
+        lineage.split(0.4, 0.3, 0.3)
+    rows = lineage.split(0.4, 0.3, 0.3, originals_only=())
+    assert len(rows) == 10
+    with pytest.raises(SplitError, match=r"originals_only names splits \['valid'\]"):
+        lineage.split(originals_only=["valid"])
+    with pytest.raises(ManifestError, match=r"no columns \['breed'\]"):
+        lineage.split(stratify="breed")
