@@ -5,15 +5,18 @@ the listing nor the history sits in memory.
 """
 
 import heapq
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 
+from kaleidoscope.balance import Balancer, ClassShare, Label, LabelOf
 from kaleidoscope.errors import ObjectMissingError
+from kaleidoscope.identity import label_of
 from kaleidoscope.manifest import failed_source_keys, source_hashes, sources_from_parquet
 from kaleidoscope.model import ObjectInfo, PlannedSource
-from kaleidoscope.recipe import Recipe
+from kaleidoscope.recipe import Balance, Recipe
 from kaleidoscope.runs import Request, RunKeys, load_report, load_run
 from kaleidoscope.stores import Store
 from kaleidoscope.tree import Tree
@@ -102,24 +105,33 @@ class MissingSources:
         self,
         sources: Iterable[ObjectInfo],
         history: History,
-        wanted: frozenset[str],
+        recipe: Recipe,
         *,
         retry_failed: bool,
+        label_of: LabelOf = label_of,
     ) -> None:
         """Take what is there, what was done, and what a recipe makes.
 
         Args:
-            sources: In key order.
+            sources: In key order; read twice where the recipe balances classes.
             history: What committed runs did.
-            wanted: The nodes that the recipe selects.
+            recipe: What to make.
             retry_failed: Do the sources again that failed in their newest run.
+            label_of: The classes that are balanced.
+
+        Raises:
+            RecipeError: If the recipe's selection leaves no node at all.
         """
         self._sources = sources
         self._history = history
-        self._wanted = wanted
+        self._recipe = recipe
+        self._wanted = selected_nodes(recipe)
         self._retry_failed = retry_failed
+        self._label_of = label_of
         self.num_done = 0
         """Sources passed over so far."""
+        self.classes: tuple[ClassShare, ...] = ()
+        """What classes will have, where the recipe balances them."""
         self.num_gone = 0
         """Sources so far that a run had and that are no longer there."""
         self.gone: list[str] = []
@@ -127,24 +139,45 @@ class MissingSources:
 
     def __iter__(self) -> Iterator[PlannedSource]:
         """Yield the sources in key order."""
-        self.num_done, self.num_gone, self.gone = 0, 0, []
+        balancer = self._make_balancer()
+        self.num_done = 0
+        for planned in self._standing():
+            if planned is None:
+                self.num_done += 1
+                continue
+            nodes = self._wanted
+            if balancer is not None:
+                key = planned.info.key
+                nodes = balancer.nodes(key, self._label_of(key), planned.made)
+            if planned.made_sha256 is None and planned.made >= nodes:
+                self.num_done += 1
+            else:
+                yield replace(planned, nodes=None if nodes >= self._wanted else nodes)
+
+    def _make_balancer(self) -> Balancer | None:
+        if self._recipe.balance is None:
+            return None
+        made: defaultdict[Label, Counter[int]] = defaultdict(Counter)
+        for planned in self._standing():
+            if planned is not None:
+                made[self._label_of(planned.info.key)][len(planned.made)] += 1
+        balancer = Balancer(self._recipe, self._recipe.balance, made)
+        self.classes = balancer.classes
+        return balancer
+
+    def _standing(self) -> Iterator[PlannedSource | None]:
+        """Yield each source that is listed with what is made of it; None for one to leave alone."""
+        self.num_gone, self.gone = 0, []
         for source, done in _pairs(self._sources, self._history):
             if source is None:
                 self._count_gone(done)
-                continue
-            planned = PlannedSource(source) if done is None else self._compare(source, done)
-            if planned is None or self._has_all(planned):
-                self.num_done += 1
             else:
-                yield planned
+                yield PlannedSource(source) if done is None else self._compare(source, done)
 
     def _count_gone(self, done: DoneSource | None) -> None:
         self.num_gone += 1
         if done is not None and len(self.gone) < _NAMES_SHOWN:
             self.gone.append(done.planned.info.key)
-
-    def _has_all(self, planned: PlannedSource) -> bool:
-        return planned.made_sha256 is None and planned.made >= self._wanted
 
     def _compare(self, source: ObjectInfo, done: DoneSource) -> PlannedSource | None:
         """Say what is there of a source that a run had; None to leave the source alone."""
@@ -152,8 +185,9 @@ class MissingSources:
             # It may have been written again as it was, or in other parts, of which S3 makes etags.
             sha256 = self._history.sha256(done)
             return PlannedSource(source, None, done.nodes if sha256 else frozenset(), sha256)
-        if not self._retry_failed and done.nodes >= self._wanted:
-            return PlannedSource(source, None, done.nodes)  # Whether it failed makes no difference.
+        failures_matter = self._retry_failed or self._recipe.balance is not None
+        if not failures_matter and done.nodes >= self._wanted:
+            return PlannedSource(source, None, done.nodes)
         if not self._history.has_failed(done):
             return PlannedSource(source, None, done.nodes)
         if not self._retry_failed:
@@ -216,7 +250,8 @@ def find_conflict(earlier: Request, recipe: Recipe) -> str | None:
     """Say in which field a recipe does more than add to what an earlier run was asked for.
 
     A recipe adds if every node of the earlier one is a node of this one, with the same pixels:
-    transforms behind the others, more copies of a step that has several, nodes more selected.
+    transforms behind the others, more copies of a step that has several, nodes more selected, more
+    images for each class.
 
     Returns:
         The field, with both values; None if the recipe makes the same or only adds.
@@ -233,10 +268,14 @@ def find_conflict(earlier: Request, recipe: Recipe) -> str | None:
     for name in Recipe.model_fields:
         if name not in _MAY_GROW and getattr(before, name) != getattr(recipe, name):
             return f"{name}: {_text(getattr(recipe, name))}, and was {_text(getattr(before, name))}"
-    return _conflict_in_transforms(before, recipe) or _conflict_in_selection(before, recipe)
+    return (
+        _conflict_in_transforms(before, recipe)
+        or _conflict_in_selection(before, recipe)
+        or _conflict_in_balance(before.balance, recipe.balance)
+    )
 
 
-_MAY_GROW = ("transforms", "select", "limits")
+_MAY_GROW = ("transforms", "select", "balance", "limits")
 
 
 def _conflict_in_transforms(before: Recipe, recipe: Recipe) -> str | None:
@@ -266,6 +305,20 @@ def _conflict_in_selection(before: Recipe, recipe: Recipe) -> str | None:
     if lost:
         names = ", ".join(islice(lost, _NAMES_SHOWN))
         return f"select: leaves out {len(lost)} nodes that were made ({names})"
+    return None
+
+
+def _conflict_in_balance(before: Balance | None, balance: Balance | None) -> str | None:
+    if balance is None:
+        return None
+    if before is None:
+        return f"balance: {_text(balance)}, and was None, so every node was made"
+    wanted, was_wanted = balance.images_per_class, before.images_per_class
+    if wanted < was_wanted:
+        return f"balance.images_per_class: {wanted}, and was {was_wanted}"
+    most, was = balance.max_per_source, before.max_per_source
+    if most is not None and (was is None or most < was):
+        return f"balance.max_per_source: {most}, and was {was}"
     return None
 
 

@@ -12,7 +12,7 @@ from itertools import chain, islice
 
 from kaleidoscope.calibration import calibrate
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
-from kaleidoscope.increments import History, MissingSources, find_conflict, selected_nodes
+from kaleidoscope.increments import History, MissingSources, find_conflict
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
     RunFacts,
@@ -334,9 +334,7 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     listing = SourceListing(source, destination)
     # Where there is no destination nothing is committed, and the store is not asked.
     history = History(source if destination is None else destination, committed)
-    missing = MissingSources(
-        listing, history, selected_nodes(recipe), retry_failed=options.retry_failed
-    )
+    missing = MissingSources(listing, history, recipe, retry_failed=options.retry_failed)
     sources = iter(missing)
     measured = list(islice(sources, options.num_measured))
     per_source = calibrate(estimate(recipe), source, [planned.info for planned in measured], recipe)
@@ -369,6 +367,7 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         per_source=per_source,
         num_gone=missing.num_gone,
         gone=tuple(missing.gone),
+        classes=missing.classes,
     )
 
 

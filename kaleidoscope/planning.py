@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kaleidoscope.balance import ClassShare
 from kaleidoscope.errors import PlanError
 from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Output, Recipe
@@ -207,7 +208,7 @@ class Plan:
     num_sources: int
     """Sources of which something is to be made."""
     num_done: int
-    """Sources of which earlier runs have made all already."""
+    """Sources of which nothing is missing."""
     num_shards: int
     source_bytes: int
     """Bytes of the sources to augment."""
@@ -223,6 +224,8 @@ class Plan:
     """Sources of earlier runs that are no longer listed; their images stay."""
     gone: tuple[str, ...]
     """Keys of the first of them."""
+    classes: tuple[ClassShare, ...]
+    """What classes will have; empty where the recipe does not balance them."""
 
     @property
     def output_bytes(self) -> int:

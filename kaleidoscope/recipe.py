@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -120,6 +120,19 @@ class Select(_Strict):
     )
 
 
+class Balance(_Strict):
+    """How many images every class is to have; a class is a folder of sources."""
+
+    images_per_class: int = Field(
+        ge=1,
+        description="Images of every class, those of earlier runs counted. A class is filled up "
+        "evenly over its sources, and stays short if their trees hold fewer.",
+    )
+    max_per_source: int | None = Field(
+        default=None, ge=1, description="Images of one source at most, however small its class is."
+    )
+
+
 class Limits(_Strict):
     """What protects a run from a slip; no limit changes what an output looks like."""
 
@@ -157,6 +170,9 @@ class Recipe(_Strict):
     normalize: Normalize = Normalize()
     output: Output = Output()
     select: Select = Select()
+    balance: Balance | None = Field(
+        default=None, description="A number of images for each class; empty makes every node."
+    )
     limits: Limits = Limits()
     seed: int = Field(default=0, ge=0, lt=2**53, description="Every random draw follows from it.")
 
@@ -168,6 +184,12 @@ class Recipe(_Strict):
                 "the tree has {nodes} nodes for each source, more than limits.max_nodes = "
                 "{limit}; take transforms or copies away, set select.max_depth, or raise the limit",
                 {"nodes": self.num_nodes, "limit": self.limits.max_nodes},
+            )
+        if self.balance is not None and self.select.max_outputs_per_source is not None:
+            raise PydanticCustomError(
+                "tree",
+                "balance and select.max_outputs_per_source both choose a number of nodes; give "
+                "balance.max_per_source instead of the latter",
             )
         return self
 
@@ -202,7 +224,9 @@ class Recipe(_Strict):
 
         Limits are left out, since they do not change an output; versions of the transforms are in.
         """
-        document: dict[str, Any] = self.model_dump(mode="json", exclude={"limits"})
+        # A field that came later is left out where it is not used, so that old digests stand.
+        unused = {"balance"} if self.balance is None else set()
+        document: dict[str, Any] = self.model_dump(mode="json", exclude={"limits", *unused})
         document["versions"] = list(self.versions)
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -353,7 +377,8 @@ def _model_at(location: tuple[int | str, ...], document: Any) -> type[BaseModel]
             return TRANSFORMS.get(step["name"])
         case (str(section),) if section in Recipe.model_fields:
             annotation = Recipe.model_fields[section].annotation
-            return annotation if isinstance(annotation, type(BaseModel)) else None
+            models = (annotation, *get_args(annotation))  # One may be left out: Model | None.
+            return next((model for model in models if isinstance(model, type(BaseModel))), None)
     return None
 
 

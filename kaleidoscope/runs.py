@@ -17,6 +17,7 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
+from kaleidoscope.balance import ClassShare
 from kaleidoscope.errors import ManifestError, ObjectMissingError
 from kaleidoscope.identity import RESERVED_FOLDER
 from kaleidoscope.planning import Estimate, Plan
@@ -281,6 +282,7 @@ def load_run(destination: Store, run_id: str) -> Run:
         per_source = document.pop("per_source")
         per_source["cheapest_order"] = tuple(per_source["cheapest_order"])
         document["gone"] = tuple(document["gone"])
+        document["classes"] = tuple(ClassShare(**share) for share in document["classes"])
         return Run(request, Plan(per_source=Estimate(**per_source), **document))
 
 

@@ -10,6 +10,8 @@ from kaleidoscope.transforms import Bounds, Transform
 
 _KILO = 1000
 
+_CLASSES_SHOWN = 10
+
 
 def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> str:
     """Return what a plan will make and cost, a fact a line.
@@ -26,10 +28,11 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> st
     time = f"about {format_seconds(plan.cpu_s / cpus)} on {cpus} CPUs"
     lines = [
         ("sources", f"{plan.num_sources:,} ({format_bytes(plan.source_bytes)})"),
-        ("done before", f"{plan.num_done:,}" if plan.num_done else ""),
+        ("complete", f"{plan.num_done:,}, of which nothing is missing" if plan.num_done else ""),
         ("gone", _describe_gone(plan)),
         ("left out", ", ".join(f"{count:,} {reason}" for reason, count in plan.left_out.items())),
         ("images", f"{plan.num_outputs:,}, {calls}"),
+        ("classes", _describe_classes(plan)),
         ("size", f"about {format_bytes(plan.output_bytes)}"),
         ("shards", f"{plan.num_shards:,}"),
         ("time", f"{time} ({format_seconds(plan.cpu_s)} of CPU)"),
@@ -38,6 +41,20 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> st
         ("order", _describe_order(plan)),
     ]
     return _columns(lines)
+
+
+def _describe_classes(plan: Plan) -> str:
+    """Name the classes that stay short first, and not all of very many."""
+    shares = sorted(plan.classes, key=lambda share: -share.num_short)
+    texts = [
+        f"{share.label or 'without a class'} {share.num_images:,} of {share.num_wanted:,}"
+        f" from {share.num_sources:,} sources"
+        + (f" ({share.num_short:,} short)" if share.num_short else "")
+        for share in shares[:_CLASSES_SHOWN]
+    ]
+    if len(shares) > _CLASSES_SHOWN:
+        texts.append(f"and {len(shares) - _CLASSES_SHOWN:,} classes more")
+    return "; ".join(texts)
 
 
 def _describe_gone(plan: Plan) -> str:

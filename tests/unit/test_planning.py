@@ -171,6 +171,7 @@ def test_a_plan_adds_up() -> None:
         per_source=COST,
         num_gone=0,
         gone=(),
+        classes=(),
     )
     assert plan.output_bytes == 10**9
     assert plan.num_puts == 32_000 + 2 * 10 + 5

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaleidoscope import runs
+from kaleidoscope.balance import ClassShare
 from kaleidoscope.errors import ManifestError, RecipeError
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.planning import Plan, estimate
@@ -44,6 +45,9 @@ plans = st.builds(
     per_source=recipes.map(estimate),
     num_gone=counts,
     gone=st.lists(texts).map(tuple),
+    classes=st.lists(st.builds(ClassShare, st.none() | texts, counts, counts, counts, counts)).map(
+        tuple
+    ),
 )
 reports = st.builds(
     Report,

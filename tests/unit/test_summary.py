@@ -27,7 +27,9 @@ def test_seconds_become_a_clock_from_a_minute_on(seconds: float, text: str) -> N
 
 def make_plan(recipe: str) -> Plan:
     per_source = estimate(Recipe.from_text(recipe))
-    return Plan(1000, 0, 10, 82_000_000, 1000 * per_source.num_outputs, 10.0, {}, per_source, 0, ())
+    return Plan(
+        1000, 0, 10, 82_000_000, 1000 * per_source.num_outputs, 10.0, {}, per_source, 0, (), ()
+    )
 
 
 def test_a_plan_says_what_the_order_costs_and_which_would_be_cheapest() -> None:
@@ -42,7 +44,7 @@ def test_a_plan_in_the_cheapest_order_says_so() -> None:
 
 def test_a_plan_leaves_out_the_lines_that_have_nothing_to_say() -> None:
     text = describe_plan(make_plan("transforms: [Rotate]"), cpus=1, peak_bytes=300_000_000)
-    assert "done before" not in text
+    assert "complete" not in text
     assert "left out" not in text
     assert "gone" not in text
     assert "at most 300.0 MB a worker" in text
