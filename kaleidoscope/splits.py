@@ -15,9 +15,10 @@ split when others are added:
 import hashlib
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +111,46 @@ def assign_splits(
         chosen = np.where(chosen == "test", last, chosen)
     by_unit = dict(zip(units["source_id"], chosen.tolist(), strict=True))
     return sources["group"].map(by_unit).rename("split")
+
+
+def group_alike(sources: "pd.DataFrame", pairs: Iterable[tuple[int, int]]) -> "pd.Series[str]":
+    """Return for each source the first of those that it must share a split with.
+
+    Those that are joined by pairs stay together. A source never leaves the group that it had when
+    it arrived: one that comes later goes to the oldest group that it is joined to, even if it
+    joins two.
+
+    Args:
+        sources: With ``source_id`` and ``run``, as for :func:`assign_splits`.
+        pairs: Positions of sources that are alike.
+    """
+    import pandas as pd  # noqa: PLC0415 -- half a second, for who splits only.
+
+    ids, runs = sources["source_id"].tolist(), sources["run"].tolist()
+    order = sorted(range(len(ids)), key=lambda position: (runs[position], ids[position]))
+    joining: dict[Any, list[tuple[int, int]]] = defaultdict(list)
+    for pair in pairs:
+        joining[max(runs[position] for position in pair)].append(pair)
+    above = list(range(len(ids)))
+    groups: list[str | None] = [None] * len(ids)
+    for run in sorted(set(runs)):
+        for one, other in joining[run]:
+            above[_top(above, one)] = _top(above, other)
+        group_of: dict[int, str] = {}
+        for position in order:
+            if runs[position] <= run:
+                top = _top(above, position)
+                group_of.setdefault(top, groups[position] or ids[position])
+                groups[position] = groups[position] or group_of[top]
+    return pd.Series(groups, index=sources.index, name="group", dtype="str")
+
+
+def _top(above: list[int], position: int) -> int:
+    """Follow a forest to the root, halving the way (Tarjan and van Leeuwen, 1984)."""
+    while above[position] != position:
+        above[position] = above[above[position]]
+        position = above[position]
+    return position
 
 
 def _draws(seed: int, kind: str, names: Iterable[str]) -> npt.NDArray[np.float64]:

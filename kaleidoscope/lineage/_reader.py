@@ -1,6 +1,7 @@
 """The reader of committed runs: their rows, the walks between them, and their splits."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,6 +10,7 @@ from kaleidoscope.lineage._latest import read_batches
 from kaleidoscope.lineage._rows import MADE, Filter, Rows, frame_of, known
 from kaleidoscope.lineage._splitting import (
     By,
+    OpenSource,
     SavedSplit,
     SplitOptions,
     check_originals,
@@ -40,6 +42,27 @@ class Lineage(Walks):
     ``output_key`` read little.
     """
 
+    def __init__(
+        self,
+        destination: Store,
+        *,
+        runs: Sequence[str] | None = None,
+        open_source: OpenSource = open_store,
+    ) -> None:
+        """Look which runs are committed, and whether all their files are there.
+
+        Args:
+            destination: Where the runs are.
+            runs: The names of those to read; None reads all.
+            open_source: Opens the store of the sources, by the ``source_root`` of their rows.
+
+        Raises:
+            ManifestError: If nothing is committed there, one of ``runs`` is not, or a file of a
+                manifest is missing or damaged.
+        """
+        super().__init__(destination, runs=runs)
+        self._open_source = open_source
+
     @classmethod
     def open(
         cls,
@@ -60,7 +83,8 @@ class Lineage(Walks):
                 damaged, or the store cannot be read.
         """
         settings = Settings.from_environment() if settings is None else settings
-        return cls(open_store(str(uri), settings=settings), runs=runs)
+        opened = partial(open_store, settings=settings)
+        return cls(opened(str(uri)), runs=runs, open_source=opened)
 
     def split(  # noqa: PLR0913 -- all have defaults that are right for most.
         self,
@@ -84,7 +108,8 @@ class Lineage(Walks):
             train: Share of the sources, dimensionless, in [0, 1]; the three add up to 1.
             val: The same, for validation.
             test: The same, for the test.
-            by: What stays together.
+            by: What stays together: a ``source``, or with ``near_duplicate`` all that look the same
+                too. For that every source is read again; one that is gone is like no other.
             stratify: A column by whose values the shares hold in each; None for none.
             seed: Other seeds give other splits.
             originals_only: Splits that get the original of each source, and nothing made of it.
@@ -101,7 +126,7 @@ class Lineage(Walks):
         """
         options = SplitOptions(Shares(train, val, test), seed, by, stratify, tuple(originals_only))
         known([] if stratify is None else [stratify])
-        split = make_split(self._arrivals(stratify), options)
+        split = make_split(self._arrivals(options), options, open_source=self._open_source)
         if save_as is not None:
             split = extend_split(self._store, save_as, split)
         return self._with_split(split, columns, filter)
@@ -140,9 +165,13 @@ class Lineage(Walks):
             check_originals(split, rows)
         return rows
 
-    def _arrivals(self, stratify: str | None) -> Iterator[tuple[str, Any]]:
+    def _arrivals(self, options: SplitOptions) -> Iterator[tuple[str, Any]]:
         """Yield the sources of every file, of outdated rows too, and the run of which they are."""
-        columns = list(dict.fromkeys(["source_id", "source_key", "label", stratify or "label"]))
+        columns = ["source_id", "source_key", "label"]
+        if options.stratify not in (None, *columns):
+            columns.append(str(options.stratify))
+        if options.by == "near_duplicate" and "source_root" not in columns:
+            columns.append("source_root")
 
         def read(file: ManifestFile) -> tuple[str, Any]:
             return file.run_id, first_of_each(read_batches(self._store, [file], columns, MADE))

@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
@@ -12,18 +14,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kaleidoscope.errors import ObjectMissingError, SplitError
+from kaleidoscope.errors import CodecError, ObjectMissingError, SplitError
+from kaleidoscope.fingerprints import fingerprint, near_pairs
 from kaleidoscope.identity import RESERVED_FOLDER
 from kaleidoscope.lineage._files import DAMAGE
 from kaleidoscope.manifest import SCHEMA
-from kaleidoscope.splits import SPLITS, Shares, assign_splits
+from kaleidoscope.splits import SPLITS, Shares, assign_splits, group_alike
 from kaleidoscope.stores import Store
 from kaleidoscope.tree import ROOT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-By: TypeAlias = Literal["source"]
+By: TypeAlias = Literal["source", "near_duplicate"]
+"""What stays together: a source, or all sources that look the same too."""
+
+OpenSource: TypeAlias = Callable[[str], Store]
+"""Opens the store of the sources, given the ``source_root`` of their rows."""
+
+_logger = logging.getLogger(__name__)
+
+_READERS = 16
+
+_ANY_SIZE = 2**40
+"""Pixels: the run that made the row took its source for small enough."""
 
 _OPTIONS = b"kaleidoscope.split"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -166,22 +180,53 @@ def first_of_each(batches: Iterator[Any]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def make_split(arrivals: Iterator[tuple[str, Any]], options: SplitOptions) -> SavedSplit:
+def make_split(
+    arrivals: Iterator[tuple[str, Any]], options: SplitOptions, *, open_source: OpenSource
+) -> SavedSplit:
     """Assign every source.
 
     Args:
         arrivals: Runs, the oldest first, and sources that each made outputs of, with their
             ``source_id``, ``source_key``, ``label`` and what ``options`` stratifies by.
         options: How.
+        open_source: Called only to find near duplicates.
     """
     sources = _first_arrivals(arrivals)
-    sources["group"] = sources["source_id"]
+    pairs = _alike(sources, open_source) if options.by == "near_duplicate" else []
+    sources["group"] = group_alike(sources, pairs) if pairs else sources["source_id"]
     stratum = options.stratify
     sources["stratum"] = sources[stratum] if stratum else ""
     sources["split"] = assign_splits(
         sources, options.shares, seed=options.seed, by_stratum=stratum is not None
     )
+    splits = sources["split"].tolist()
+    if torn := [pair for pair in pairs if splits[pair[0]] != splits[pair[1]]]:
+        keys = [sources["source_key"].iloc[position] for position in torn[0]]
+        _logger.warning(
+            "%d pairs of near duplicates are in two splits, %s and %s for one: they had theirs "
+            "before a source came that looks like both",
+            len(torn),
+            *keys,
+        )
     return SavedSplit(options, sources)
+
+
+def _alike(sources: "pd.DataFrame", open_source: OpenSource) -> list[tuple[int, int]]:
+    """Return positions of sources that look the same, by what lies at their keys now."""
+    stores = {root: open_source(root) for root in sources["source_root"].unique()}
+
+    def read(root: str, key: str) -> int | None:
+        try:
+            return fingerprint(stores[root].get(key).data, max_pixels=_ANY_SIZE)
+        except (ObjectMissingError, CodecError) as error:
+            _logger.warning("%s is taken to be like no other: %s", key, error)
+            return None
+
+    with ThreadPoolExecutor(_READERS, "kaleidoscope-read") as threads:
+        hashes = list(threads.map(read, sources["source_root"], sources["source_key"]))
+    known = [position for position, found in enumerate(hashes) if found is not None]
+    values = np.array([hashes[position] for position in known], dtype=np.uint64)
+    return [(known[one], known[other]) for one, other in near_pairs(values)]
 
 
 def _first_arrivals(arrivals: Iterator[tuple[str, Any]]) -> "pd.DataFrame":

@@ -1,6 +1,8 @@
 from datetime import timedelta
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -9,8 +11,9 @@ from kaleidoscope.lineage import Lineage
 from kaleidoscope.manifest import SCHEMA
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.splits import audit_split
+from kaleidoscope.stores import LocalStore
 from tests import data_sets, image_files
-from tests.data_sets import NOW
+from tests.data_sets import NOW, Place
 
 RECIPE = data_sets.recipe(steps=2, side=16)
 ADDED = {
@@ -92,3 +95,41 @@ def test_a_split_without_originals_among_the_outputs_is_refused(tmp_path: Path) 
         lineage.split(originals_only=["valid"])
     with pytest.raises(ManifestError, match=r"no columns \['breed'\]"):
         lineage.split(stratify="breed")
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Photographs, and copies of them that are smaller or were compressed again."""
+    images = {}
+    for path in sorted(data_sets.PHOTOS.rglob("*.jpg")):
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        small = cv2.resize(picture, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+        images[f"first/{path.name}"] = path.read_bytes()
+        images[f"again/{path.name}"] = image_files.opencv(".jpg", small.astype(np.uint8))
+    place = data_sets.local(tmp_path_factory.mktemp("copied"), images)
+    place.run(RECIPE, StartOptions())
+    return place
+
+
+def num_torn(rows: pd.DataFrame) -> int:
+    names = rows["source_key"].str.rpartition("/")[2]
+    return len([name for name, splits in rows["split"].groupby(names) if len(set(splits)) > 1])
+
+
+def test_near_duplicates_stay_together_if_asked(copied: Place) -> None:
+    lineage = Lineage.open(copied.destination.uri)
+    apart = [lineage.split(0.5, 0.25, 0.25, seed=seed) for seed in range(3)]
+    together = [lineage.split(0.5, 0.25, 0.25, seed=seed, by="near_duplicate") for seed in range(3)]
+    assert min(num_torn(rows) for rows in apart) > 0
+    assert [num_torn(rows) for rows in together] == [0, 0, 0]
+    assert all(set(rows["split"]) == {"train", "val", "test"} for rows in together)
+
+
+def test_a_source_that_is_gone_is_like_no_other(
+    copied: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lineage = Lineage(copied.destination, open_source=lambda _: LocalStore(tmp_path))
+    rows = lineage.split(0.5, 0.25, 0.25, by="near_duplicate")
+    pd.testing.assert_frame_equal(rows, lineage.split(0.5, 0.25, 0.25))
+    assert "is taken to be like no other: " in caplog.text

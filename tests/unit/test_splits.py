@@ -1,15 +1,23 @@
 import hashlib
+import itertools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaleidoscope.errors import SplitError
 from kaleidoscope.identity import output_key, source_id
-from kaleidoscope.splits import Shares, SplitLeakError, assign_splits, audit_names, audit_split
+from kaleidoscope.splits import (
+    Shares,
+    SplitLeakError,
+    assign_splits,
+    audit_names,
+    audit_split,
+    group_alike,
+)
 
 SHARES = Shares(0.8, 0.1, 0.1)
 
@@ -34,6 +42,7 @@ def by_id(sources: pd.DataFrame, how: Shares, **options: Any) -> dict[str, str]:
     return dict(zip(sources["source_id"], splits, strict=True))
 
 
+@settings(max_examples=40)
 @given(source_lists, source_lists, shares, st.integers(0, 9), st.booleans())
 def test_sources_that_later_runs_add_change_no_assignment(
     first: list[tuple[str, Any]],
@@ -50,6 +59,7 @@ def test_sources_that_later_runs_add_change_no_assignment(
     assert by_id(before, how, **options).items() <= by_id(after, how, **options).items()
 
 
+@settings(max_examples=40)
 @given(source_lists, source_lists, shares)
 def test_without_strata_an_assignment_depends_on_nothing_else(
     first: list[tuple[str, Any]], others: list[tuple[str, Any]], how: Shares
@@ -60,6 +70,7 @@ def test_without_strata_an_assignment_depends_on_nothing_else(
     assert alone.items() <= by_id(both, how, seed=1, by_stratum=False).items()
 
 
+@settings(max_examples=40)
 @given(source_lists, st.randoms(use_true_random=False), shares)
 def test_the_order_of_the_sources_does_not_matter(
     sources: list[tuple[str, Any]], random: Any, how: Shares
@@ -87,6 +98,7 @@ def test_many_small_strata_have_the_shares_together() -> None:
     assert found["test"] == pytest.approx(0.1, abs=0.02)
 
 
+@settings(max_examples=40)
 @given(source_lists)
 def test_a_split_without_a_share_stays_empty(sources: list[tuple[str, Any]]) -> None:
     for how in [Shares(0.7, 0.3, 0), Shares(1, 0, 0), Shares(0, 1, 0), Shares(0.3, 0, 0.7)]:
@@ -109,6 +121,61 @@ def test_a_group_gets_one_split() -> None:
     splits = assign_splits(sources, Shares(0.4, 0.3, 0.3), seed=0)
     assert splits.groupby(sources["group"]).nunique().max() == 1
     assert splits.nunique() == 3
+
+
+likenesses = st.integers(1, 12).flatmap(
+    lambda count: st.tuples(
+        st.lists(st.integers(0, 3), min_size=count, max_size=count),
+        st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=12),
+    )
+)
+
+
+def arrived(runs: list[int]) -> pd.DataFrame:
+    ids = [source_id(str(position)) for position in range(len(runs))]
+    return pd.DataFrame({"source_id": ids, "run": runs})
+
+
+@given(likenesses)
+def test_sources_of_one_run_that_are_joined_are_one_group(
+    likeness: tuple[list[int], list[tuple[int, int]]],
+) -> None:
+    runs, pairs = likeness
+    groups = list(group_alike(arrived([0] * len(runs)), pairs))
+    reached = [{position} for position in range(len(runs))]
+    for _ in runs:
+        for one, other in pairs:
+            reached[one] |= reached[other]
+            reached[other] |= reached[one]
+    for one, other in itertools.combinations(range(len(runs)), 2):
+        assert (groups[one] == groups[other]) == (other in reached[one])
+
+
+@given(likenesses)
+def test_a_source_never_leaves_its_group(
+    likeness: tuple[list[int], list[tuple[int, int]]],
+) -> None:
+    runs, pairs = likeness
+    sources = arrived(runs)
+    final = group_alike(sources, pairs)
+    for run in set(runs):
+        before = sources[sources["run"] <= run]
+        place = {position: i for i, position in enumerate(before.index)}
+        known = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
+        assert list(group_alike(before, known)) == list(final[before.index])
+
+
+@given(likenesses)
+def test_who_is_like_one_earlier_group_joins_it(
+    likeness: tuple[list[int], list[tuple[int, int]]],
+) -> None:
+    runs, pairs = likeness
+    newcomer = len(runs)
+    sources = arrived([*runs, 9])
+    for position in range(len(runs)):
+        groups = list(group_alike(sources, [*pairs, (newcomer, position)]))
+        assert groups[newcomer] == groups[position] or len(set(runs)) > 1
+        assert groups[newcomer] in groups[:newcomer]
 
 
 @pytest.mark.parametrize("parts", [(0.8, 0.1, 0.2), (1.1, -0.1, 0), (float("nan"), 0.5, 0.5)])
