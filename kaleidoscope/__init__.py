@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kaleidoscope.api import describe, plan, read_manifest, run
+    from kaleidoscope.api import audit_folder, describe, plan, read_manifest, run
     from kaleidoscope.errors import KaleidoscopeError
     from kaleidoscope.lineage import Lineage
     from kaleidoscope.recipe import Recipe
@@ -21,6 +21,7 @@ __all__ = [
     "KaleidoscopeError",
     "Lineage",
     "Recipe",
+    "audit_folder",
     "audit_names",
     "audit_split",
     "describe",
@@ -33,6 +34,7 @@ _HOMES = {
     "KaleidoscopeError": "errors",
     "Lineage": "lineage",
     "Recipe": "recipe",
+    "audit_folder": "api",
     "audit_names": "splits",
     "audit_split": "splits",
     "describe": "api",

@@ -4,19 +4,23 @@ These functions put the parts together as the command line and the flows do. The
 environment and the clock; nothing below does.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from kaleidoscope import card, lineage, pipeline
-from kaleidoscope.errors import SettingsError
+from kaleidoscope.errors import SettingsError, SplitError
+from kaleidoscope.identity import RESERVED_FOLDER
+from kaleidoscope.listing import IMAGE_EXTENSIONS
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.planning import Plan
 from kaleidoscope.recipe import Recipe, load_recipe
 from kaleidoscope.runs import Report, Run
 from kaleidoscope.settings import Settings, available_cpus
+from kaleidoscope.splits import audit_names, audit_split
 from kaleidoscope.stores import open_store
 from kaleidoscope.summary import describe_plan, describe_report
 
@@ -157,3 +161,72 @@ def write_card(destination: str | Path) -> str:
             be read or written.
     """
     return card.write_card(open_store(str(destination), settings=Settings.from_environment()))
+
+
+def audit_folder(folder: str | Path) -> dict[str, int]:
+    """Refuse a folder layout, ``train/…``, ``val/…``, in which outputs of one source are apart.
+
+    Args:
+        folder: The folder or ``s3://bucket/prefix`` whose first folders are the splits.
+
+    Returns:
+        The number of images in each.
+
+    Raises:
+        SplitLeakError: With the offending names in ``rows``, if it leaks.
+        KaleidoscopeError: If there is no image, an image is no output's, by its name, or the store
+            cannot be read.
+    """
+    store = open_store(str(folder), settings=Settings.from_environment())
+    suffixes = ((info.key, PurePosixPath(info.key).suffix.lower()) for info in store.list_objects())
+    names = []
+    for key, suffix in suffixes:
+        if suffix == ".tar":
+            raise SplitError(
+                f"{store.uri}: what is in {key} cannot be told by its name; audit the column of "
+                "the table that the tars were made by"
+            )
+        if suffix in IMAGE_EXTENSIONS and not key.startswith(f"{RESERVED_FOLDER}/"):
+            names.append(key)
+    if not names:
+        raise SplitError(f"there is no image under {store.uri}; check the path")
+    audit_names(names)
+    return dict(sorted(Counter(name.partition("/")[0] for name in names).items()))
+
+
+def audit_saved(destination: str | Path, name: str) -> dict[str, int]:
+    """Refuse a saved split in which outputs of one source are apart; see :func:`audit_folder`.
+
+    Args:
+        destination: The folder or ``s3://bucket/prefix`` that runs wrote to.
+        name: What the split was saved as.
+    """
+    columns = ["source_id", "source_key", "output_key", "node"]
+    rows = lineage.Lineage.open(destination).load_split(name, columns=columns)
+    audit_split(rows)
+    return _images_by_split(rows["split"])
+
+
+def audit_table(path: Path, *, column: str) -> dict[str, int]:
+    """Refuse a split in a column of a table; see :func:`audit_folder`.
+
+    Args:
+        path: A CSV or parquet file with one row for each image, that names its source by
+            ``source_id``, or by an output's name in ``output_key``, ``file_name`` or ``path``.
+        column: The one that names the split.
+    """
+    import pandas as pd  # noqa: PLC0415 -- half a second, for who audits only.
+
+    suffix = path.suffix.lower()
+    if suffix not in {".csv", ".parquet"}:
+        raise SplitError(f"a table is a .csv or .parquet file; got {path}")
+    try:
+        rows = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise SplitError(f"the table {path} cannot be read: {error}") from error
+    audit_split(rows, column=column)
+    return _images_by_split(rows[column])
+
+
+def _images_by_split(splits: "pd.Series[Any]") -> dict[str, int]:
+    return {str(name): int(count) for name, count in splits.value_counts().sort_index().items()}

@@ -38,7 +38,7 @@ Programming 3, 6.4, theorem S): how many of the first n numbers fall in an inter
 its length times n by O(log n), tried with usual shares by at most 6 up to a million.
 """
 
-_OUTPUT_NAME = re.compile(r"(?P<source>.*-[0-9a-f]{8})-(?:root|(?:[a-z][0-9]?)+)\.[a-z0-9]+")
+_OUTPUT_NAME = re.compile(r"(?P<source>.*-[0-9a-f]{8})-(?:root|(?:[a-z][0-9]?)+)\.[A-Za-z0-9.]+")
 """The name of an output, as :func:`kaleidoscope.identity.output_key` makes it."""
 
 _MOST_SHOWN = 5

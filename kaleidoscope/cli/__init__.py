@@ -10,13 +10,21 @@ import pkgutil
 
 from kaleidoscope.cli._app import (
     EXIT_BAD_INPUT,
+    EXIT_FOUND_WRONG,
     EXIT_RETRY_CAN_HELP,
     EXIT_TOO_MANY_FAILURES,
     app,
     main,
 )
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_RETRY_CAN_HELP", "EXIT_TOO_MANY_FAILURES", "app", "main"]
+__all__ = [
+    "EXIT_BAD_INPUT",
+    "EXIT_FOUND_WRONG",
+    "EXIT_RETRY_CAN_HELP",
+    "EXIT_TOO_MANY_FAILURES",
+    "app",
+    "main",
+]
 
 for _module in pkgutil.iter_modules(__path__):
     if not _module.name.startswith("_"):

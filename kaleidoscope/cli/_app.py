@@ -10,6 +10,7 @@ from kaleidoscope.cli._console import print_error
 from kaleidoscope.errors import KaleidoscopeError
 
 EXIT_TOO_MANY_FAILURES = 1
+EXIT_FOUND_WRONG = 1
 EXIT_BAD_INPUT = 2
 EXIT_RETRY_CAN_HELP = 3
 
@@ -18,8 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make a large image data set from a small one, once, with the lineage of every image.\n\n"
     "SOURCE and DESTINATION are folders or s3://bucket/prefix. Exit codes: 0 done, 1 done but too "
-    "many sources failed, 2 wrong input, 3 a store failed and the same command goes on where it "
-    "stopped, 130 interrupted.",
+    "many sources failed, or a check found something wrong, 2 wrong input, 3 a store failed and "
+    "the same command goes on where it stopped, 130 interrupted.",
 )
 
 Source = Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix with images.")]
