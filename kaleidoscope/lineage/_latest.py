@@ -199,12 +199,15 @@ def _refuse_contradiction(
     later: Sequence[tuple[str, _Made]],
 ) -> None:
     ended = max(file.last_created_at for file in runs[run_id])
+    made_again: set[str] = set()
     for other_id, other in later:
         began = min(file.first_created_at for file in runs[other_id])
         is_same = (made.content, made.recipe_digest) == (other.content, other.recipe_digest)
-        if began < ended and not is_same and made.nodes & other.nodes:
+        if began < ended and not is_same and (made.nodes & other.nodes) - made_again:
             raise ManifestError(
                 f"runs {run_id} and {other_id} ran at the same time and both wrote outputs of "
                 f"source {source_id}, of different contents or by different recipes, so the store "
-                "may hold either's; make them again with a new run, or name the runs to read"
+                "may hold either's; write the source again, so that another run makes it again, "
+                "or name the runs to read"
             )
+        made_again |= other.nodes

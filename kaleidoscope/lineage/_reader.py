@@ -174,7 +174,8 @@ class Lineage(Walks):
             columns.append("source_root")
 
         def read(file: ManifestFile) -> tuple[str, Any]:
-            return file.run_id, first_of_each(read_batches(self._store, [file], columns, MADE))
+            batches = read_batches(self._store, [file], columns, MADE)
+            return file.run_id, first_of_each(batches, columns)
 
         return each(read, self._files)
 

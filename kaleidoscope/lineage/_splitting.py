@@ -169,15 +169,13 @@ def extend_split(store: Store, name: str, made: SavedSplit) -> SavedSplit:
     return extended
 
 
-def first_of_each(batches: Iterator[Any]) -> list[dict[str, Any]]:
-    """Return a row of each source; nothing else of the batches is kept."""
-    found: dict[str, dict[str, Any]] = {}
+def first_of_each(batches: Iterator[Any], columns: Sequence[str]) -> Any:
+    """Return a :class:`pyarrow.Table` with a row of each source; the rest of a batch is let go."""
+    firsts = []
     for batch in batches:
         source_ids = batch.column("source_id")
-        firsts = batch.take(pc.index_in(source_ids.unique(), source_ids))
-        for row in firsts.to_pylist():
-            found.setdefault(row["source_id"], row)
-    return list(found.values())
+        firsts.append(batch.take(pc.index_in(source_ids.unique(), source_ids)))
+    return pa.Table.from_batches(firsts, pa.schema([SCHEMA.field(name) for name in columns]))
 
 
 def make_split(
@@ -230,13 +228,11 @@ def _alike(sources: "pd.DataFrame", open_source: OpenSource) -> list[tuple[int, 
 
 
 def _first_arrivals(arrivals: Iterator[tuple[str, Any]]) -> "pd.DataFrame":
-    found: dict[str, dict[str, Any]] = {}
-    for run_id, sources in arrivals:
-        for source in sources:
-            found.setdefault(source["source_id"], {**source, "run": run_id})
-    import pandas as pd  # noqa: PLC0415 -- half a second, for who splits only.
-
-    return pd.DataFrame.from_records(list(found.values()))
+    tables = [
+        table.append_column("run", pa.repeat(run_id, table.num_rows)) for run_id, table in arrivals
+    ]
+    sources: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    return sources.drop_duplicates("source_id", ignore_index=True)
 
 
 def with_split(batches: Iterator[Any], split: SavedSplit, columns: Sequence[str]) -> Iterator[Any]:

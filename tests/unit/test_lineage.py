@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaleidoscope.errors import ManifestError
+from kaleidoscope.errors import ManifestError, StoreError
 from kaleidoscope.lineage import Lineage, read_manifest
 from kaleidoscope.manifest import SCHEMA
 from kaleidoscope.pipeline import StartOptions
@@ -20,6 +20,7 @@ from kaleidoscope.settings import Settings
 from kaleidoscope.stores import LocalStore, S3Credentials, open_store
 from tests import data_sets, image_files, manifests
 from tests.data_sets import NOW, Place
+from tests.faulty_stores import WatchedStore
 
 RUN = "20261122T120000Z-0123abcd"
 RECIPE = data_sets.recipe(steps=2, side=16)
@@ -274,6 +275,27 @@ def test_runs_that_overlapped_and_disagree_are_refused_until_one_is_named(tmp_pa
         lineage.to_pandas()
     for run_id in lineage.runs:
         assert len(Lineage(store, runs=[run_id]).to_pandas()) == 4
+    third = "20261105T000000Z-0123abcd"
+    again = [manifests.Made("x/1.jpg", "three", ("root", "a"))]
+    began = manifests.BEGAN + 5 * day
+    manifests.commit(store, third, [manifests.table(again, run_id=third, created_at=began)])
+    assert len(Lineage(store).to_pandas()) == 6
+
+
+def test_a_store_that_goes_down_is_no_damage(tmp_path: Path) -> None:
+    keys = list(manifests.source_keys(["cat"], 10))
+    manifests.commit(LocalStore(tmp_path), RUN, [manifests.many_rows(keys, run_id=RUN)])
+    is_down = False
+
+    def stop(action: str, key: str) -> None:
+        if is_down:
+            raise StoreError(f"the store is down: {action} {key}")
+
+    lineage = Lineage(WatchedStore(LocalStore(tmp_path), before=stop))
+    assert len(lineage.to_pandas(["sha256"])) == 640
+    is_down = True
+    with pytest.raises(StoreError, match="the store is down: get "):
+        lineage.to_pandas(["sha256"])
 
 
 def test_a_manifest_that_lacks_a_file_or_has_one_too_many_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from kaleidoscope.manifest import SCHEMA
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.splits import audit_split
 from kaleidoscope.stores import LocalStore
-from tests import data_sets, image_files
+from tests import data_sets, image_files, manifests
 from tests.data_sets import NOW, Place
 
 RECIPE = data_sets.recipe(steps=2, side=16)
@@ -133,3 +133,20 @@ def test_a_source_that_is_gone_is_like_no_other(
     rows = lineage.split(0.5, 0.25, 0.25, by="near_duplicate")
     pd.testing.assert_frame_equal(rows, lineage.split(0.5, 0.25, 0.25))
     assert "is taken to be like no other: " in caplog.text
+
+
+def test_a_split_of_a_thousand_sources_shares_none_by_the_names_alone(tmp_path: Path) -> None:
+    keys = list(manifests.source_keys([f"class{i}" for i in range(10)], 100))
+    run_id = "20261122T120000Z-0123abcd"
+    store = LocalStore(tmp_path)
+    manifests.commit(store, run_id, [manifests.many_rows(keys, run_id=run_id)])
+    rows = Lineage(store).split(originals_only=(), columns=["output_key"])
+    assert len(rows) == 64_000
+    sources: dict[str, set[str]] = {}
+    for key, split in rows.itertuples(index=False):
+        digits = key.rpartition("-")[0][-8:]
+        sources.setdefault(split, set()).add(digits)
+    assert {name: len(found) for name, found in sources.items()} == pytest.approx(
+        {"train": 800, "val": 100, "test": 100}, abs=20
+    )
+    assert sum(map(len, sources.values())) == len(set.union(*sources.values())) == 1_000
