@@ -7,6 +7,7 @@ the listing nor the history sits in memory.
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -17,12 +18,15 @@ from kaleidoscope.identity import label_of
 from kaleidoscope.manifest import failed_source_keys, source_hashes, sources_from_parquet
 from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Balance, Recipe
-from kaleidoscope.runs import Request, RunKeys, load_report, load_run
+from kaleidoscope.runs import Request, Run, RunKeys, load_report, load_run
 from kaleidoscope.stores import Store
 from kaleidoscope.tree import Tree
 
 _NAMES_SHOWN = 10
 """Of sources that are gone, in a plan; of nodes, in an error."""
+
+NUM_READERS = 16
+"""Records of runs that are read at a time: a run every night makes hundreds in a year."""
 
 _PARTS_KEPT = 16
 """Parts whose hashes are at hand; sources that changed lie next to each other."""
@@ -55,7 +59,10 @@ class History:
         Raises:
             ManifestError: If the records of one of the runs are damaged.
         """
-        runs = [self._sources(run_id) for run_id in reversed(self._committed)]
+        with ThreadPoolExecutor(NUM_READERS) as readers:
+            begun = list(readers.map(self._open, reversed(self._committed)))
+        runs = [self._sources(run, first_shard) for run, first_shard in begun]
+        begun.clear()
         # A stable merge: of equal keys the one of the newest run comes first.
         latest = None
         for done in heapq.merge(*runs, key=lambda done: done.planned.info.key):
@@ -75,13 +82,21 @@ class History:
         # Without a row, the content was what an earlier run had made already.
         return hashes.get(done.planned.info.key, done.planned.made_sha256)
 
-    def _sources(self, run_id: str) -> Iterator[DoneSource]:
+    def _open(self, run_id: str) -> tuple[Run, Sequence[PlannedSource]]:
         run = load_run(self._destination, run_id)
+        return run, self._read_shard(run, 0)
+
+    def _sources(self, run: Run, sources: Sequence[PlannedSource]) -> Iterator[DoneSource]:
         every_node = selected_nodes(run.request.recipe)
         for shard in range(run.plan.num_shards):
-            for source in sources_from_parquet(self._destination.get(run.keys.shard(shard)).data):
+            if shard:
+                sources = self._read_shard(run, shard)
+            for source in sources:
                 nodes = every_node if source.nodes is None else source.nodes
-                yield DoneSource(source, nodes, run_id, shard)
+                yield DoneSource(source, nodes, run.run_id, shard)
+
+    def _read_shard(self, run: Run, shard: int) -> Sequence[PlannedSource]:
+        return sources_from_parquet(self._destination.get(run.keys.shard(shard)).data)
 
     def _read_failed(self, run_id: str) -> frozenset[str]:
         if not load_report(self._destination, run_id).num_failed:

@@ -5,6 +5,7 @@ process, may be killed, and may be done twice.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from itertools import chain, islice
 
 from kaleidoscope.calibration import calibrate
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
-from kaleidoscope.increments import History, MissingSources, find_conflict
+from kaleidoscope.increments import NUM_READERS, History, MissingSources, find_conflict
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
     RunFacts,
@@ -289,8 +290,9 @@ def _earlier_runs(source: Store, destination: Store, recipe: Recipe) -> _Earlier
     # Without a plan there is no image, and nobody but who made such a run may go on with it.
     planned = [entry for entry in entries if entry.is_planned]
     interrupted = None
-    for entry in planned:
-        request = load_request(destination, entry.run_id)
+    with ThreadPoolExecutor(NUM_READERS) as readers:
+        requests = list(readers.map(lambda entry: load_request(destination, entry.run_id), planned))
+    for entry, request in zip(planned, requests, strict=True):
         _check_adds_to(request, destination, source, recipe)
         # One of a smaller recipe is left as it is: this recipe's run makes all that it would.
         makes_the_same = request.matches(source.uri, recipe)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -341,3 +342,19 @@ def test_an_etag_of_another_store_is_no_content(tmp_path: Path) -> None:
     first = next(place.source.list_objects()).etag
     place.source.put("a.jpg", IMAGES[0])
     assert next(LocalStore(tmp_path / "source").list_objects()).etag != first
+
+
+def test_the_records_of_many_runs_are_read_side_by_side(tmp_path: Path) -> None:
+    """A run every night makes hundreds in a year, and a request to S3 takes its time."""
+    place = data_sets.local(tmp_path, {})
+    for day in range(3):
+        place.source.put(f"{day}.jpg", IMAGES[day])
+        run(place, TWO, day)
+    three_at_once = Barrier(3, timeout=30)
+
+    def wait_for_the_others(method: str, key: str) -> None:
+        if method == "get" and key.endswith(("recipe.json", "shard-00000.parquet")):
+            three_at_once.wait()
+
+    watching = Place(place.source, WatchedStore(place.destination, before=wait_for_the_others))
+    assert plan(watching, TWO).num_done == 3
