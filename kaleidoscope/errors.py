@@ -110,6 +110,12 @@ class ObjectExistsError(StoreError):
     retryable: ClassVar[bool] = False
 
 
+class ObjectChangedError(StoreError):
+    """The store answered, and the object is another version than the one to be replaced."""
+
+    retryable: ClassVar[bool] = False
+
+
 class AccessError(StoreError):
     """The store answered that this caller may not do this, or that the bucket is not there."""
 
@@ -127,6 +133,12 @@ class ManifestError(KaleidoscopeError):
 
 class RunError(KaleidoscopeError):
     """A run cannot be finished; what is done is kept and the run can be resumed."""
+
+
+class LeaseError(RunError):
+    """Another run is at work in the destination; when it has ended, a retry can help."""
+
+    retryable: ClassVar[bool] = True
 
 
 class LoaderError(KaleidoscopeError):

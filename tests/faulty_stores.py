@@ -11,8 +11,8 @@ from kaleidoscope.errors import StoreError
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.stores import SkipListener, Store, StoredObject
 
-Action = Literal["list", "get", "head", "put", "create", "delete"]
-WRITES: frozenset[Action] = frozenset({"put", "create", "delete"})
+Action = Literal["list", "get", "head", "put", "create", "replace", "delete"]
+WRITES: frozenset[Action] = frozenset({"put", "create", "replace", "delete"})
 
 Hook = Callable[[Action, str], None]
 
@@ -67,6 +67,12 @@ class WatchedStore:
         self.before("create", key)
         self.inner.create(key, data)
         self.after("create", key)
+
+    def replace(self, key: str, data: bytes, *, etag: str) -> str:
+        self.before("replace", key)
+        written = self.inner.replace(key, data, etag=etag)
+        self.after("replace", key)
+        return written
 
     def delete(self, keys: Iterable[str]) -> None:
         self.before("delete", "")

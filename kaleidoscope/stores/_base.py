@@ -85,5 +85,22 @@ class Store(Protocol):
             ObjectExistsError: If there is one.
         """
 
+    def replace(self, key: str, data: bytes, *, etag: str) -> str:
+        """Write the object in place of one version of it; of racing replacers exactly one succeeds.
+
+        After a StoreError it may be written or not, since an answer can get lost.
+
+        Args:
+            key: Of an object that is there.
+            data: What to write.
+            etag: Of the version that it takes the place of.
+
+        Returns:
+            The etag of what was written.
+
+        Raises:
+            ObjectChangedError: If the object has another etag, or is no longer there.
+        """
+
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; a key without an object is no error."""

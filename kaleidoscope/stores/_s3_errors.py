@@ -13,10 +13,17 @@ from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
     PermissionDeniedError,
+    PreconditionError,
     UnauthenticatedError,
 )
 
-from kaleidoscope.errors import AccessError, ObjectExistsError, ObjectMissingError, StoreError
+from kaleidoscope.errors import (
+    AccessError,
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectMissingError,
+    StoreError,
+)
 
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _SENTENCE = re.compile(r"<Message>([^<]+)</Message>")
@@ -55,6 +62,8 @@ def _from_obstore(error: Exception, uri: str, what: str) -> StoreError:
         return ObjectMissingError(f"{uri}: cannot {what}: there is no such object")
     if isinstance(error, AlreadyExistsError):
         return ObjectExistsError(f"{uri}: cannot {what}: the object exists already")
+    if isinstance(error, PreconditionError):
+        return ObjectChangedError(f"{uri}: cannot {what}: the object has changed since")
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return _refused(uri, what, reason)
     return StoreError(f"{uri}: cannot {what}: {reason}")

@@ -5,6 +5,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 import uuid
@@ -14,6 +15,7 @@ from typing import BinaryIO
 
 from kaleidoscope.errors import (
     AccessError,
+    ObjectChangedError,
     ObjectExistsError,
     ObjectMissingError,
     StoreError,
@@ -24,6 +26,9 @@ from kaleidoscope.stores._keys import InvalidKeyError, check_key, find_key_defec
 
 TEMPORARY_FOLDER = "_kaleidoscope/tmp"
 """Where files lie until they are whole: in the store, so that moving them is atomic."""
+
+_LOCK = "lock"
+"""In the temporary folder: held by whoever replaces a file."""
 
 LEFTOVER_AGE_S = 24 * 3600
 """A temporary file older than this belongs to a writer that was killed."""
@@ -112,6 +117,24 @@ class LocalStore:
             _with_parent(os.link, temporary, path)
             os.unlink(temporary)
 
+    def replace(self, key: str, data: bytes, *, etag: str) -> str:
+        """Write the file elsewhere and move it to its place, if that still holds the version.
+
+        Replacers take turns by a lock on a file, which ends with the process that holds it.
+        """
+        path = self._locate(key)
+        changed = ObjectChangedError(f"{self.uri}: {key} is not the version {etag} any more")
+        with self._translated(key), self._written(data) as temporary, self._locked():
+            try:
+                status = _stat_file(path)
+            except FileNotFoundError:
+                raise changed from None
+            if _make_info(key, status, size=status.st_size).etag != etag:
+                raise changed
+            os.replace(temporary, path)  # noqa: PTH105 -- as in put.
+            status = _stat_file(path)
+        return _make_info(key, status, size=status.st_size).etag
+
     def delete(self, keys: Iterable[str]) -> None:
         """Remove files; empty folders stay, since another writer may be about to use them."""
         for key in keys:
@@ -152,6 +175,12 @@ class LocalStore:
                 os.unlink(temporary)
             raise
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with open(f"{self._temporary_folder}/{_LOCK}", "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def _remove_leftovers(self, now: float) -> None:
         """Remove what killed writers left.
 
@@ -161,7 +190,7 @@ class LocalStore:
         with os.scandir(self._temporary_folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    if now - entry.stat().st_mtime > LEFTOVER_AGE_S:
+                    if entry.name != _LOCK and now - entry.stat().st_mtime > LEFTOVER_AGE_S:
                         os.unlink(entry.path)
 
     def _walk(

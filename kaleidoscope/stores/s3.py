@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import obstore
 
-from kaleidoscope.errors import StoreError
+from kaleidoscope.errors import (
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectMissingError,
+    StoreError,
+)
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores._base import SkipListener, StoredObject
@@ -17,7 +22,7 @@ from kaleidoscope.stores._s3_connection import S3Connection, S3Credentials
 from kaleidoscope.stores._s3_errors import translated
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta, PutMode
+    from obstore import ObjectMeta, PutMode, PutResult
 
 MULTIPART_SIZE = 16 * 1024 * 1024
 """Objects of more bytes go up in parts of this size."""
@@ -155,6 +160,14 @@ class S3Store:
         """Write the object by a conditional request (``If-None-Match: *``)."""
         self._write(key, data, "create")
 
+    def replace(self, key: str, data: bytes, *, etag: str) -> str:
+        """Write the object by a conditional request (``If-Match``)."""
+        try:
+            written = self._write(key, data, {"e_tag": f'"{etag}"'})
+        except (ObjectMissingError, ObjectExistsError) as error:  # AWS's 404 and 409.
+            raise ObjectChangedError(f"{self.uri}: {key} is not the version {etag}") from error
+        return _plain_etag(written["e_tag"])
+
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, 1,000 with each request."""
         paths = [self._locate(key) for key in keys]
@@ -170,11 +183,11 @@ class S3Store:
             check_key(path, uri=f"s3://{self._bucket}")
         return path
 
-    def _write(self, key: str, data: bytes, mode: "PutMode") -> None:
+    def _write(self, key: str, data: bytes, mode: "PutMode") -> "PutResult":
         path = self._locate(key)
         content_type = _CONTENT_TYPES.get(key[key.rfind(".") :].lower())
         with translated(self.uri, f"write {key}"):
-            obstore.put(
+            return obstore.put(
                 self._client,
                 path,
                 data,
@@ -220,6 +233,9 @@ class S3Store:
 
 
 def _make_info(key: str, meta: "ObjectMeta") -> ObjectInfo:
+    return ObjectInfo(key, meta["size"], _plain_etag(meta["e_tag"]), meta["version"])
+
+
+def _plain_etag(etag: str | None) -> str:
     # Weak etags and quotes are HTTP's; listings and headers differ in them.
-    etag = (meta["e_tag"] or "").removeprefix("W/").strip('"')
-    return ObjectInfo(key, meta["size"], etag, meta["version"])
+    return (etag or "").removeprefix("W/").strip('"')

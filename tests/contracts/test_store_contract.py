@@ -1,5 +1,6 @@
 """What every store promises, on a real folder and on a real S3 server."""
 
+import contextlib
 import threading
 import uuid
 from collections import Counter
@@ -11,7 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, StoreError
+from kaleidoscope.errors import (
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectMissingError,
+    StoreError,
+)
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import (
@@ -192,6 +198,47 @@ def test_of_racing_creators_exactly_one_wins_each_key(store: Store) -> None:
     for racer, won in enumerate(wins):
         for key in won:
             assert store.get(key).data == f"{racer} won {key}".encode() * 100
+
+
+def test_a_version_is_replaced_once(store: Store) -> None:
+    store.create("lease.json", b"first")
+    first = store.head("lease.json").etag
+    second = store.replace("lease.json", b"second", etag=first)
+    assert store.get("lease.json").info.etag == second != first
+    with pytest.raises(ObjectChangedError, match=r"lease\.json"):
+        store.replace("lease.json", b"third", etag=first)
+    assert store.get("lease.json").data == b"second"
+
+
+def test_what_is_not_there_cannot_be_replaced(store: Store) -> None:
+    store.put("lease.json", b"first")
+    etag = store.head("lease.json").etag
+    store.delete(["lease.json"])
+    with pytest.raises(ObjectChangedError, match=r"lease\.json"):
+        store.replace("lease.json", b"second", etag=etag)
+    assert keys_of(store) == []
+
+
+def test_of_racing_replacers_exactly_one_wins_each_version(store: Store) -> None:
+    keys = [f"{number}.json" for number in range(20)]
+    put_all(store, keys)
+    etags = {info.key: info.etag for info in store.list_objects()}
+    barrier = threading.Barrier(NUM_RACERS)
+
+    def race(racer: int) -> list[str]:
+        barrier.wait()
+        won = []
+        for key in keys:
+            with contextlib.suppress(ObjectChangedError):
+                store.replace(key, f"{racer} won {key}".encode(), etag=etags[key])
+                won.append(key)
+        return won
+
+    with ThreadPoolExecutor(NUM_RACERS) as pool:
+        won = list(pool.map(race, range(NUM_RACERS)))
+    assert sorted(key for keys in won for key in keys) == sorted(keys)
+    for racer, own in enumerate(won):
+        assert all(store.get(key).data.startswith(f"{racer} won".encode()) for key in own)
 
 
 def test_a_reader_never_sees_half_of_a_put(store: Store) -> None:
