@@ -17,6 +17,7 @@ from prefect.tasks import exponential_backoff
 
 from flows.dispatch import Limits, cancel_children, reap_tasks
 from flows.execution import Execution, Job, Placement, open_execution
+from flows.lease import at_work
 from flows.parameters import (
     ErrorRate,
     ExecutionName,
@@ -131,23 +132,27 @@ def augment(  # noqa: PLR0913 -- the fields of a form.
         num_measured=NUM_MEASURED,
         retry_failed=retry_failed,
     )
-    run = start_run(sources, outputs, wanted, now=datetime.now(UTC), options=options)
     logger = get_run_logger()
-    if run.plan.num_shards:
-        peak_bytes = predict_peak_bytes(wanted, workers=available_cpus())
-        text = describe_plan(run.plan, cpus=replicas, peak_bytes=peak_bytes)
-        logger.info("Run %s\n%s", run.run_id, text)
-    else:
-        logger.info("Nothing to do: earlier runs did all %d sources", run.plan.num_done)
-    setbacks: list[str] = []
-    if pending := pending_shards(outputs, run):
-        limits = Limits(timedelta(seconds=pending_limit_s), timedelta(seconds=shard_time_limit_s))
-        placement = Placement(execution, replicas, shard_deployment, limits, aws_credentials)
-        setbacks = do_shards(Job(sources, outputs, run, UUID(flow_run.id)), pending, placement)
-    # Opened again, since credentials of a role may have expired over the shards.
-    outputs = Places(aws_credentials).open(destination)
-    report = commit_run(outputs, run, now=datetime.now(UTC))
-    refresh_card(outputs)
+    with at_work(outputs) as lease:
+        run = start_run(sources, outputs, wanted, now=datetime.now(UTC), options=options)
+        if run.plan.num_shards:
+            peak_bytes = predict_peak_bytes(wanted, workers=available_cpus())
+            text = describe_plan(run.plan, cpus=replicas, peak_bytes=peak_bytes)
+            logger.info("Run %s\n%s", run.run_id, text)
+        else:
+            logger.info("Nothing to do: earlier runs did all %d sources", run.plan.num_done)
+        setbacks: list[str] = []
+        if pending := pending_shards(outputs, run):
+            limits = Limits(
+                timedelta(seconds=pending_limit_s), timedelta(seconds=shard_time_limit_s)
+            )
+            placement = Placement(execution, replicas, shard_deployment, limits, aws_credentials)
+            setbacks = do_shards(Job(sources, outputs, run, UUID(flow_run.id)), pending, placement)
+        # Opened again, since credentials of a role may have expired over the shards.
+        outputs = Places(aws_credentials).open(destination)
+        lease.check()
+        report = commit_run(outputs, run, now=datetime.now(UTC))
+        refresh_card(outputs)
     publish(report, setbacks)
     # What an earlier run made of its sources was judged then.
     if run.plan.num_shards:

@@ -4,6 +4,9 @@ These functions put the parts together as the command line and the flows do. The
 environment and the clock; nothing below does.
 """
 
+import os
+import socket
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kaleidoscope import card, lineage, pipeline
 from kaleidoscope.errors import SettingsError, SplitError
 from kaleidoscope.identity import RESERVED_FOLDER
+from kaleidoscope.lease import WAIT_S, Holder, hold
 from kaleidoscope.listing import IMAGE_EXTENSIONS
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.pipeline import StartOptions
@@ -64,6 +68,8 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
     seed: int | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
+    wait_s: float = WAIT_S,
+    on_wait: Callable[[Holder], None] | None = None,
     on_start: Callable[[Run], None] | None = None,
     on_progress: Callable[[ShardStats], None] | None = None,
 ) -> Report:
@@ -79,6 +85,9 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
         seed: Takes the place of the recipe's.
         workers: Threads that transform and encode; None takes all CPUs that this process may use.
         retry_failed: Do the sources that failed in earlier runs again.
+        wait_s: Seconds to wait for another run that is at work in the destination; 0 refuses at
+            once.
+        on_wait: Called once, with who it is, when there is another to wait for.
         on_start: Called once with the plan that is about to be done.
         on_progress: Called after each source with what it came to; shards that an interrupted run
             had done come first, whole.
@@ -88,38 +97,48 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
 
     Raises:
         KaleidoscopeError: If the recipe is wrong, there is no image, the destination holds another
-            recipe's images, or a store keeps failing. Calling again goes on where it stopped.
+            recipe's images, another run is at work in it, or a store keeps failing. Calling again
+            goes on where it stopped.
     """
     if workers is not None and workers < 1:
         raise SettingsError(f"workers must be at least 1, or None for all CPUs; got {workers}")
     settings = Settings.from_environment()
     sources = open_store(str(source), settings=settings)
     outputs = open_store(str(destination), settings=settings)
-    started = pipeline.start_run(
-        sources,
-        outputs,
-        load_recipe(recipe, seed=seed),
-        now=datetime.now(UTC),
-        options=StartOptions(retry_failed=retry_failed),
-    )
-    if on_start is not None:
-        on_start(started)
-    pending = pipeline.pending_shards(outputs, started)
-    for index in range(started.plan.num_shards):
-        stats = pipeline.run_shard(
+    wanted = load_recipe(recipe, seed=seed)
+    with hold(outputs, this_process(), wait_s=wait_s, on_wait=on_wait) as lease:
+        started = pipeline.start_run(
             sources,
             outputs,
-            started,
-            index,
-            workers=workers or available_cpus(),
+            wanted,
             now=datetime.now(UTC),
-            on_progress=on_progress,
+            options=StartOptions(retry_failed=retry_failed),
         )
-        if index not in pending and on_progress is not None:
-            on_progress(stats)
-    report = pipeline.commit_run(outputs, started, now=datetime.now(UTC))
-    card.refresh_card(outputs)
+        if on_start is not None:
+            on_start(started)
+        pending = pipeline.pending_shards(outputs, started)
+        for index in range(started.plan.num_shards):
+            stats = pipeline.run_shard(
+                sources,
+                outputs,
+                started,
+                index,
+                workers=workers or available_cpus(),
+                now=datetime.now(UTC),
+                on_progress=on_progress,
+            )
+            if index not in pending and on_progress is not None:
+                on_progress(stats)
+        lease.check()
+        report = pipeline.commit_run(outputs, started, now=datetime.now(UTC))
+        card.refresh_card(outputs)
     return report
+
+
+def this_process() -> Holder:
+    """Return what this process calls itself when it holds the lease of a destination."""
+    name = f"process {os.getpid()}"
+    return Holder(uuid.uuid4().hex, name, socket.gethostname(), datetime.now(UTC))
 
 
 def describe(value: Plan | Report) -> str:

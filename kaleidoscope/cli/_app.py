@@ -19,8 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make a large image data set from a small one, once, with the lineage of every image.\n\n"
     "SOURCE and DESTINATION are folders or s3://bucket/prefix. Exit codes: 0 done, 1 done but too "
-    "many sources failed, or a check found something wrong, 2 wrong input, 3 a store failed and "
-    "the same command goes on where it stopped, 130 interrupted.",
+    "many sources failed, or a check found something wrong, 2 wrong input, 3 a store failed or "
+    "another run is at work there: the same command goes on where it stopped, 130 interrupted.",
 )
 
 Source = Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix with images.")]
@@ -34,6 +34,15 @@ Seed = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", "-w", min=1, help="Threads. Default: all CPUs.")
+]
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait",
+        min=0,
+        help="Seconds to wait for another run that is at work in DESTINATION; 0 refuses at once. "
+        "Default: ten minutes.",
+    ),
 ]
 
 

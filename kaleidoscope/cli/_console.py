@@ -22,6 +22,11 @@ def print_error(message: str) -> None:
     console.print(Text("error: ", "red").append(message, "default"), soft_wrap=True)
 
 
+def say_waiting(holder: object) -> None:
+    """Say who holds the lease that a command has to wait for."""
+    console.print(Text(f"waiting for {holder}"), soft_wrap=True)
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Show a bar, with a field ``note`` beside it, while the block runs."""

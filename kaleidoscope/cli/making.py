@@ -12,13 +12,15 @@ from kaleidoscope.cli._app import (
     RecipeName,
     Seed,
     Source,
+    Wait,
     Workers,
     app,
 )
-from kaleidoscope.cli._console import console, print_error, progress_bar
+from kaleidoscope.cli._console import console, print_error, progress_bar, say_waiting
 
 if TYPE_CHECKING:
     from kaleidoscope.preview import SheetFormat
+    from kaleidoscope.recipe import Recipe
     from kaleidoscope.runs import Run
 
 _SHEET_FORMATS: "dict[str, SheetFormat]" = {
@@ -40,6 +42,7 @@ def run(  # noqa: PLR0913 -- a command's options.
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do the sources that failed before again.")
     ] = False,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Make every image of the recipe's tree that is missing, and commit the manifest.
@@ -48,7 +51,37 @@ def run(  # noqa: PLR0913 -- a command's options.
 
     Example: kaleidoscope run photos/ s3://bucket/augmented --recipe classic
     """
+    run_and_say(
+        source,
+        destination,
+        recipe,
+        seed=seed,
+        workers=workers,
+        retry_failed=retry_failed,
+        wait_s=wait,
+        as_json=as_json,
+    )
+
+
+def run_and_say(  # noqa: PLR0913 -- a command's options.
+    source: str,
+    destination: str,
+    recipe: "Recipe | str",
+    *,
+    seed: int | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    wait_s: float | None = None,
+    as_json: bool = False,
+) -> None:
+    """Make what is missing, with a bar for the person in front of it, and print the report.
+
+    Raises:
+        KaleidoscopeError: As :func:`kaleidoscope.api.run`.
+        typer.Exit: If too many sources failed.
+    """
     from kaleidoscope import api
+    from kaleidoscope.lease import WAIT_S
     from kaleidoscope.manifest import ShardStats
     from kaleidoscope.recipe import load_recipe
     from kaleidoscope.summary import describe_report, format_bytes
@@ -77,6 +110,8 @@ def run(  # noqa: PLR0913 -- a command's options.
             loaded,
             workers=workers,
             retry_failed=retry_failed,
+            wait_s=WAIT_S if wait_s is None else wait_s,
+            on_wait=say_waiting,
             on_start=on_start,
             on_progress=on_progress,
         )

@@ -1,18 +1,22 @@
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import kaleidoscope as kd
 from kaleidoscope.errors import (
+    LeaseError,
     ManifestError,
     ObjectMissingError,
     PlanError,
     RecipeError,
     SettingsError,
 )
+from kaleidoscope.lease import LEASE_KEY, Holder, hold
 from kaleidoscope.manifest import ShardStats
-from kaleidoscope.runs import Report, Run
+from kaleidoscope.runs import Report, Run, list_runs
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import LocalStore, S3Credentials, open_store
 from tests import data_sets
@@ -138,3 +142,36 @@ def test_s3_uris_work_with_what_the_environment_says(
 def test_a_run_needs_at_least_one_worker(place: Place) -> None:
     with pytest.raises(SettingsError, match=r"at least 1.*got -1"):
         kd_run(place, workers=-1)
+
+
+def test_a_run_is_refused_while_another_is_at_work_in_the_destination(place: Place) -> None:
+    other = Holder("other", "flow run nightly", "ada.example", data_sets.NOW)
+    waited_for: list[Holder] = []
+    with hold(place.destination, other):
+        with pytest.raises(LeaseError, match=r"flow run nightly on ada\.example"):
+            kd_run(place, wait_s=0)
+        with pytest.raises(LeaseError, match="waited"):
+            kd_run(place, wait_s=0.1, on_wait=waited_for.append)
+    assert waited_for == [other]
+    assert not list_runs(place.destination)
+    assert kd_run(place, wait_s=0).num_outputs == 24
+
+
+def test_of_runs_that_start_at_once_the_second_finds_all_done(place: Place) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda _: kd_run(place), range(2)))
+    assert reports[0] == reports[1]
+    assert len(list_runs(place.destination)) == 1
+    data_sets.check_whole(place)
+
+
+def test_a_run_that_was_taken_over_does_not_commit(place: Place) -> None:
+    def take_over(_: Run) -> None:
+        lease = place.destination.get(LEASE_KEY).data
+        place.destination.put(LEASE_KEY, lease.replace(b'"token": "', b'"token": "another '))
+        [thread] = [t for t in threading.enumerate() if t.name == "lease"]
+        thread.join()
+
+    with pytest.raises(LeaseError, match="was taken over"):
+        kd_run(place, on_start=take_over)
+    assert not any(run.is_committed for run in list_runs(place.destination))
