@@ -220,7 +220,7 @@ def audit_saved(destination: str | Path, name: str) -> dict[str, int]:
         destination: The folder or ``s3://bucket/prefix`` that runs wrote to.
         name: What the split was saved as.
     """
-    columns = ["source_id", "source_key", "output_key", "node"]
+    columns = ["source_id", "source_sha256", "source_key", "output_key", "node"]
     rows = lineage.Lineage.open(destination).load_split(name, columns=columns)
     audit_split(rows)
     return _images_by_split(rows["split"])

@@ -1,7 +1,7 @@
 """Which sources train, validate and test, so that no sibling leaks; and an audit of any split.
 
-Sources are assigned, never images, so the outputs of a source stay together. A source keeps its
-split when others are added:
+Sources are assigned, never images, so the outputs of a source stay together, and so do those of
+its copies. A source keeps its split when others are added:
 
 - Without strata a split follows from the seed and the source's key alone. That is exact whatever
   else there is; the shares are those of a draw, ``sqrt(n p (1 - p))`` sources to either side.
@@ -16,7 +16,7 @@ import hashlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +169,8 @@ def audit_split(
 
     Args:
         rows: Rows of a manifest, or of any table with their ``source_id``, or with ``output_key``,
-            ``file_name`` or ``path``, from whose names the sources can be told.
+            ``file_name`` or ``path``, from whose names the sources can be told. With
+            ``source_sha256``, copies of one source are found too.
         column: The one that names the split. Rows without a split are left aside.
         originals_only: Splits that may hold no augmented image; needs the column ``node``.
 
@@ -181,11 +182,11 @@ def audit_split(
     if missing := sorted(needed - set(rows.columns)):
         raise SplitError(f"there is no column {missing[0]!r} to audit; there are {[*rows.columns]}")
     used = rows[rows[column].notna()]
-    sources = _sources_of(used)
-    num_splits = used[column].groupby(sources).transform("nunique")
-    torn = used[num_splits > 1]
-    if len(torn):
-        raise SplitLeakError(_describe_leak(torn, sources[num_splits > 1], column), torn)
+    for names, what in _families(used):
+        is_torn = used[column].groupby(names).transform("nunique") > 1
+        if is_torn.any():
+            torn = used[is_torn]
+            raise SplitLeakError(_describe_leak(torn[column], names[is_torn], what), torn)
     if originals_only:
         augmented = used[used[column].isin(list(originals_only)) & (used["node"] != "root")]
         if len(augmented):
@@ -238,14 +239,21 @@ def _sources_of(rows: "pd.DataFrame") -> "pd.Series[str]":
     return sources
 
 
-def _describe_leak(rows: "pd.DataFrame", sources: "pd.Series[str]", column: str) -> str:
-    groups = list(rows[column].groupby(sources))
+def _families(rows: "pd.DataFrame") -> Iterator[tuple["pd.Series[str]", str]]:
+    """Yield what must stay together, as the name of each row's family, and what to call one."""
+    yield _sources_of(rows), "sources"
+    if "source_sha256" in rows:
+        yield rows["source_sha256"], "contents, each of several sources,"
+
+
+def _describe_leak(splits: "pd.Series[Any]", names: "pd.Series[str]", what: str) -> str:
+    groups = list(splits.groupby(names))
     shown = "; ".join(
-        f"{source} in {', '.join(sorted({str(split) for split in group}))}"
-        for source, group in groups[:_MOST_SHOWN]
+        f"{name} in {', '.join(sorted({str(split) for split in group}))}"
+        for name, group in groups[:_MOST_SHOWN]
     )
     return (
-        f"the split leaks: outputs of {len(groups):,} sources are in more than one split "
-        f"({len(rows):,} rows): {shown}{'; …' if len(groups) > _MOST_SHOWN else ''}. Split by "
+        f"the split leaks: outputs of {len(groups):,} {what} are in more than one split "
+        f"({len(splits):,} rows): {shown}{'; …' if len(groups) > _MOST_SHOWN else ''}. Split by "
         "source, as Lineage.split does"
     )

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from kaleidoscope.errors import ManifestError
 from kaleidoscope.manifest import SCHEMA
@@ -121,17 +120,14 @@ def make_dataset(store: Store, files: Sequence[ManifestFile]) -> Any:
 
     Each fragment says of which run it is, so that a filter by run opens no other file.
     """
-    filesystem = fs.PyFileSystem(_StoreHandler(store, {f.info.key: f.info.size for f in files}))
     fragments = [
         _FORMAT.make_fragment(
-            file.info.key,
-            filesystem=filesystem,
+            _open(store, file.info.key, file.info.size),
             partition_expression=ds.field("run_id") == file.run_id,
-            file_size=file.info.size,
         )
         for file in files
     ]
-    return ds.FileSystemDataset(fragments, SCHEMA, _FORMAT, filesystem)
+    return ds.FileSystemDataset(fragments, SCHEMA, _FORMAT)
 
 
 @contextmanager
@@ -182,65 +178,3 @@ class _RangeFile(io.RawIOBase):
         data = self._store.get_range(self._key, offset=self._position, length=length)
         self._position += length
         return data
-
-
-class _StoreHandler(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no types.
-    """The files of a manifest, for reading only; what writes or lists is refused."""
-
-    def __init__(self, store: Store, sizes: dict[str, int]) -> None:
-        self._store = store
-        self._sizes = sizes
-
-    def get_type_name(self) -> str:
-        return "kaleidoscope"
-
-    def normalize_path(self, path: str) -> str:
-        return path
-
-    def get_file_info(self, paths: list[str]) -> list[Any]:
-        return [
-            fs.FileInfo(path, fs.FileType.File, size=self._sizes[path])
-            if path in self._sizes
-            else fs.FileInfo(path, fs.FileType.NotFound)
-            for path in paths
-        ]
-
-    def open_input_file(self, path: str) -> Any:
-        return _open(self._store, path, self._sizes[path])
-
-    def open_input_stream(self, path: str) -> Any:
-        return self.open_input_file(path)
-
-    def get_file_info_selector(self, selector: Any) -> list[Any]:
-        raise _read_only(selector.base_dir)
-
-    def create_dir(self, path: str, recursive: bool) -> None:  # noqa: ARG002, FBT001 -- the port's.
-        raise _read_only(path)
-
-    def delete_dir(self, path: str) -> None:
-        raise _read_only(path)
-
-    def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
-        raise _read_only(path)
-
-    def delete_root_dir_contents(self) -> None:
-        raise _read_only("/")
-
-    def delete_file(self, path: str) -> None:
-        raise _read_only(path)
-
-    def move(self, src: str, dest: str) -> None:  # noqa: ARG002 -- the port's.
-        raise _read_only(src)
-
-    def copy_file(self, src: str, dest: str) -> None:  # noqa: ARG002 -- the port's.
-        raise _read_only(src)
-
-    def open_output_stream(self, path: str, metadata: Any) -> Any:  # noqa: ARG002 -- the port's.
-        raise _read_only(path)
-
-    def open_append_stream(self, path: str, metadata: Any) -> Any:  # noqa: ARG002 -- the port's.
-        raise _read_only(path)
-
-
-def _read_only(path: str) -> NotImplementedError:
-    return NotImplementedError(f"the manifest is read, not written or listed: {path}")

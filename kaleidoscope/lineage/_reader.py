@@ -108,8 +108,9 @@ class Lineage(Walks):
             train: Share of the sources, dimensionless, in [0, 1]; the three add up to 1.
             val: The same, for validation.
             test: The same, for the test.
-            by: What stays together: a ``source``, or with ``near_duplicate`` all that look the same
-                too. For that every source is read again; one that is gone is like no other.
+            by: What stays together: a ``source``, and others of the same bytes, or with
+                ``near_duplicate`` all that look the same. For that every source is read again; one
+                that is gone is like no other.
             stratify: A column by whose values the shares hold in each; None for none.
             seed: Other seeds give other splits.
             originals_only: Splits that get the original of each source, and nothing made of it.
@@ -167,7 +168,7 @@ class Lineage(Walks):
 
     def _arrivals(self, options: SplitOptions) -> Iterator[tuple[str, Any]]:
         """Yield the sources of every file, of outdated rows too, and the run of which they are."""
-        columns = ["source_id", "source_key", "label"]
+        columns = ["source_id", "source_key", "source_sha256", "label"]
         if options.stratify not in (None, *columns):
             columns.append(str(options.stratify))
         if options.by == "near_duplicate" and "source_root" not in columns:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 By: TypeAlias = Literal["source", "near_duplicate"]
-"""What stays together: a source, or all sources that look the same too."""
+"""What stays together: sources of the same bytes, or all that look the same."""
 
 OpenSource: TypeAlias = Callable[[str], Store]
 """Opens the store of the sources, given the ``source_root`` of their rows."""
@@ -184,13 +184,16 @@ def make_split(
     """Assign every source.
 
     Args:
-        arrivals: Runs, the oldest first, and sources that each made outputs of, with their
-            ``source_id``, ``source_key``, ``label`` and what ``options`` stratifies by.
+        arrivals: Runs, the oldest first, and a table of sources that each made outputs of, with
+            ``source_id``, ``source_key``, ``source_sha256``, ``label``, what ``options``
+            stratifies by and, to find near duplicates, ``source_root``.
         options: How.
         open_source: Called only to find near duplicates.
     """
     sources = _first_arrivals(arrivals)
-    pairs = _alike(sources, open_source) if options.by == "near_duplicate" else []
+    pairs = _same(sources)
+    if options.by == "near_duplicate":
+        pairs += _alike(sources, open_source)
     sources["group"] = group_alike(sources, pairs) if pairs else sources["source_id"]
     stratum = options.stratify
     sources["stratum"] = sources[stratum] if stratum else ""
@@ -201,12 +204,20 @@ def make_split(
     if torn := [pair for pair in pairs if splits[pair[0]] != splits[pair[1]]]:
         keys = [sources["source_key"].iloc[position] for position in torn[0]]
         _logger.warning(
-            "%d pairs of near duplicates are in two splits, %s and %s for one: they had theirs "
-            "before a source came that looks like both",
+            "%d pairs of sources that are alike are in two splits, %s and %s for one: they had "
+            "theirs before a source came that is like both",
             len(torn),
             *keys,
         )
     return SavedSplit(options, sources)
+
+
+def _same(sources: "pd.DataFrame") -> list[tuple[int, int]]:
+    """Return positions of sources that had the same bytes when they arrived."""
+    first: dict[str, int] = {}
+    contents = enumerate(sources["source_sha256"].tolist())
+    pairs = ((first.setdefault(content, position), position) for position, content in contents)
+    return [(one, other) for one, other in pairs if one != other]
 
 
 def _alike(sources: "pd.DataFrame", open_source: OpenSource) -> list[tuple[int, int]]:

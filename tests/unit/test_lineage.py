@@ -204,7 +204,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(histories)
 def test_of_several_runs_the_rows_of_the_newest_content_stand(
     tmp_path_factory: pytest.TempPathFactory, history: list[dict[str, manifests.Made]]
@@ -329,3 +329,20 @@ def test_a_file_that_is_damaged_behind_its_footer_is_named_when_it_is_read(tmp_p
     lineage = Lineage(store)
     with pytest.raises(ManifestError, match=f"{key} cannot be read"):
         lineage.to_pandas()
+
+
+def test_a_column_that_an_earlier_release_did_not_write_is_missing_in_each_row(
+    tmp_path: Path,
+) -> None:
+    store = LocalStore(tmp_path)
+    rows = manifests.many_rows(["cat/1.jpg"], run_id=RUN)
+    manifests.commit(store, RUN, [rows.drop_columns(["tar_key"])])
+    assert Lineage(store).to_pandas(["node", "tar_key"])["tar_key"].isna().all()
+    for damaged in [rows.drop_columns(["source_id"]), as_text(rows, "depth")]:
+        manifests.commit(store, RUN, [damaged])
+        with pytest.raises(ManifestError, match="written by another version"):
+            Lineage(store)
+
+
+def as_text(rows: pa.Table, name: str) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index(name), name, rows[name].cast(pa.string()))

@@ -150,3 +150,14 @@ def test_a_split_of_a_thousand_sources_shares_none_by_the_names_alone(tmp_path: 
         {"train": 800, "val": 100, "test": 100}, abs=20
     )
     assert sum(map(len, sources.values())) == len(set.union(*sources.values())) == 1_000
+
+
+def test_copies_of_a_source_stay_together(tmp_path: Path) -> None:
+    images = data_sets.plain_images(12)
+    copies = {f"copies/{key.replace('/', '-')}": data for key, data in images.items()}
+    place = data_sets.local(tmp_path, {**images, **copies})
+    place.run(data_sets.recipe(steps=1, side=16), StartOptions())
+    rows = Lineage(place.destination).split(0.4, 0.3, 0.3)
+    audit_split(rows)
+    assert rows["source_sha256"].nunique() == 12
+    assert rows["split"].nunique() == 3

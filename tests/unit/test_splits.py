@@ -227,6 +227,17 @@ def test_an_audit_finds_any_file_in_another_folder(data: st.DataObject, count: i
     assert len(caught.value.rows) == 4
 
 
+def test_an_audit_finds_copies_of_one_source() -> None:
+    rows = outputs(9)
+    rows["source_sha256"] = rows["source_id"] * 4
+    audit_split(rows)
+    rows["source_sha256"] = rows["source_sha256"].where(
+        ~rows["source_id"].isin([source_id("cats/2.jpg"), source_id("cats/4.jpg")]), "copied"
+    )
+    with pytest.raises(SplitLeakError, match=r"1 contents, each of several .*copied in test, val"):
+        audit_split(rows)
+
+
 def test_rows_without_a_split_are_left_aside() -> None:
     rows = outputs(3)
     rows.loc[1:2, "split"] = None
