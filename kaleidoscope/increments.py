@@ -15,7 +15,7 @@ from itertools import islice
 from kaleidoscope.balance import Balancer, ClassShare, Label, LabelOf
 from kaleidoscope.errors import ObjectMissingError
 from kaleidoscope.identity import label_of
-from kaleidoscope.manifest import failed_source_keys, source_hashes, sources_from_parquet
+from kaleidoscope.manifest import failed_sources, source_hashes, sources_from_parquet
 from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Balance, Recipe
 from kaleidoscope.runs import Request, Run, RunKeys, load_report, load_run
@@ -56,6 +56,9 @@ class History:
     def __iter__(self) -> Iterator[DoneSource]:
         """Yield every source that a run had, in key order, as the newest of its runs had it.
 
+        A source that the newest of its runs planned to have no node is left out: nothing of it is
+        left, so it is neither done nor gone.
+
         Raises:
             ManifestError: If the records of one of the runs are damaged.
         """
@@ -68,11 +71,20 @@ class History:
         for done in heapq.merge(*runs, key=lambda done: done.planned.info.key):
             if done.planned.info.key != latest:
                 latest = done.planned.info.key
-                yield done
+                if done.nodes:
+                    yield done
 
     def has_failed(self, done: DoneSource) -> bool:
         """Say whether something of the source could not be made."""
         return done.planned.info.key in self._failed(done.run_id)
+
+    def made_before_failing(self, done: DoneSource) -> frozenset[str]:
+        """Return what still stands of earlier runs though the newest failed."""
+        sha256 = self._failed(done.run_id)[done.planned.info.key]
+        # A source that could not be read leaves no row of before. If it had another version, the
+        # run may have written over outputs of the one before.
+        is_known = sha256 is not None and done.planned.made_sha256 is None
+        return done.planned.made if is_known else frozenset()
 
     def sha256(self, done: DoneSource) -> str | None:
         """Return the hash of what the run read; None if something of it could not be made."""
@@ -98,13 +110,12 @@ class History:
     def _read_shard(self, run: Run, shard: int) -> Sequence[PlannedSource]:
         return sources_from_parquet(self._destination.get(run.keys.shard(shard)).data)
 
-    def _read_failed(self, run_id: str) -> frozenset[str]:
-        if not load_report(self._destination, run_id).num_failed:
-            return frozenset()
-        files = self._destination.list_objects(RunKeys(run_id).manifest)
-        return frozenset().union(
-            *(failed_source_keys(self._destination.get(file.key).data) for file in files)
-        )
+    def _read_failed(self, run_id: str) -> dict[str, str | None]:
+        failed: dict[str, str | None] = {}
+        if load_report(self._destination, run_id).num_failed:
+            for file in self._destination.list_objects(RunKeys(run_id).manifest):
+                failed |= failed_sources(self._destination.get(file.key).data)
+        return failed
 
     def _read_hashes(self, run_id: str, shard: int) -> dict[str, str]:
         try:
@@ -207,10 +218,7 @@ class MissingSources:
             return PlannedSource(source, None, done.nodes)
         if not self._retry_failed:
             return None
-        # An earlier run may have done this very file, but if the failed one had another version
-        # in between, it may have written over its outputs.
-        was_same = done.planned.made_sha256 is None
-        return PlannedSource(source, None, done.planned.made if was_same else frozenset())
+        return PlannedSource(source, None, self._history.made_before_failing(done))
 
 
 def _pairs(

@@ -321,21 +321,20 @@ def _merge_one_file(first: pa.Table, more: Iterator[pa.Table]) -> bytes:
     return buffer.getvalue()
 
 
-def failed_source_keys(data: bytes) -> frozenset[str]:
-    """Return the keys of the sources that failed, from a file of a manifest.
+def failed_sources(data: bytes) -> dict[str, str | None]:
+    """Return the sources that failed, from a file of a manifest.
+
+    Returns:
+        For each key the SHA-256 of what was read; None if nothing could be decoded.
 
     Raises:
         ManifestError: If the bytes are not such a file.
     """
-    keys: set[str] = set()
-    for batch in _read_batches(data, SCHEMA, columns=["source_key", "status"]):
-        rows = batch.to_pydict()
-        keys.update(
-            key
-            for key, status in zip(rows["source_key"], rows["status"], strict=True)
-            if status == "failed"
-        )
-    return frozenset(keys)
+    failed: dict[str, str | None] = {}
+    for batch in _read_batches(data, SCHEMA, columns=["source_key", "source_sha256", "status"]):
+        rows = zip(*batch.to_pydict().values(), strict=True)
+        failed |= {key: sha256 for key, sha256, status in rows if status == "failed"}
+    return failed
 
 
 def source_hashes(data: bytes) -> dict[str, str]:

@@ -245,4 +245,5 @@ class Plan:
     def to_document(self) -> dict[str, Any]:
         """Return all of it, what follows from the fields included, for JSON."""
         derived = ("output_bytes", "num_puts", "put_usd")
-        return asdict(self) | {name: getattr(self, name) for name in derived}
+        classes = [asdict(share) | {"num_short": share.num_short} for share in self.classes]
+        return asdict(self) | {name: getattr(self, name) for name in derived} | {"classes": classes}

@@ -57,6 +57,7 @@ def test_a_run_makes_what_the_plan_says_of_each_class(tmp_path: Path) -> None:
         ClassShare("dogs", 2, 0, 16, 20),
     )
     assert planned.num_outputs == 36
+    assert [share["num_short"] for share in planned.to_document()["classes"]] == [0, 4]
     text = describe_plan(planned, cpus=1)
     assert "dogs 16 of 20 from 2 sources (4 short); cats 20 of 20 from 7 sources" in text
     report = place.run(recipe)

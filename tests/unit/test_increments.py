@@ -14,11 +14,19 @@ from kaleidoscope import pipeline
 from kaleidoscope.errors import PlanError, TransformError
 from kaleidoscope.increments import find_conflict, gone_sources, selected_nodes
 from kaleidoscope.listing import SourceListing
-from kaleidoscope.manifest import source_hashes
-from kaleidoscope.model import BgrImage
+from kaleidoscope.manifest import source_hashes, sources_to_parquet
+from kaleidoscope.model import BgrImage, ObjectInfo, PlannedSource
 from kaleidoscope.planning import Plan
 from kaleidoscope.recipe import Recipe
-from kaleidoscope.runs import Request, RunKeys, Versions, list_runs, load_report
+from kaleidoscope.runs import (
+    Request,
+    RunKeys,
+    Versions,
+    list_runs,
+    load_report,
+    load_run,
+    save_plan,
+)
 from kaleidoscope.stores import LocalStore
 from kaleidoscope.transforms.contrast import ContrastScaled
 from tests import data_sets, image_files
@@ -239,6 +247,24 @@ def test_what_failed_among_added_nodes_is_made_when_asked_and_the_others_are_kep
     same_as_at_once(place, TWO, tmp_path / "at once")
 
 
+def test_a_source_that_could_not_be_read_for_added_nodes_is_made_whole_when_asked(
+    tmp_path: Path,
+) -> None:
+    """Its rows of before went with the failure, so its images may have been pruned."""
+    place = data_sets.local(tmp_path / "grown", {"a.jpg": IMAGES[0], "b.jpg": IMAGES[1]})
+    run(place, TWO, 0)
+    started = place.start(THREE, now=NOW + DAY)
+    saved = tmp_path / "saved.jpg"
+    (tmp_path / "grown" / "source" / "b.jpg").rename(saved)
+    for shard in range(started.plan.num_shards):
+        pipeline.run_shard(place.source, place.destination, started, shard, workers=1, now=NOW)
+    pipeline.commit_run(place.destination, started, now=NOW + DAY)
+    saved.rename(tmp_path / "grown" / "source" / "b.jpg")
+    assert run(place, THREE, 2) == set()
+    assert run(place, THREE, 3, RETRY) == outputs_of("b", nodes=[*TWO_NODES, *NEW_NODES])
+    same_as_at_once(place, THREE, tmp_path / "at once")
+
+
 def test_sources_that_are_gone_are_named_in_order(tmp_path: Path) -> None:
     names = [f"{n:02}.jpg" for n in range(15)]
     place = data_sets.local(tmp_path, dict.fromkeys(names, IMAGES[0]))
@@ -250,6 +276,29 @@ def test_sources_that_are_gone_are_named_in_order(tmp_path: Path) -> None:
     listing = SourceListing(place.source, place.destination)
     gone = gone_sources(listing, place.destination, committed)
     assert list(gone) == names[2:]
+
+
+def test_a_source_of_which_a_later_run_left_nothing_is_neither_done_nor_gone(
+    tmp_path: Path,
+) -> None:
+    place = data_sets.local(tmp_path, {"a.jpg": IMAGES[0], "b.jpg": IMAGES[1], "c.jpg": IMAGES[2]})
+    run(place, TWO, 0)
+    (first,) = list_runs(place.destination)
+    planned = load_run(place.destination, first.run_id)
+    place.source.delete(["c.jpg"])
+    infos = [place.source.head("b.jpg"), ObjectInfo("c.jpg", 1, "e")]
+    later = replace(planned, request=replace(planned.request, run_id="20261123T000000Z-later"))
+    later = replace(later, plan=replace(later.plan, num_shards=1))
+    put = place.destination.put
+    put(later.keys.request, later.request.to_json())
+    put(
+        later.keys.shard(0),
+        sources_to_parquet([PlannedSource(info, frozenset()) for info in infos]),
+    )
+    save_plan(place.destination, later)
+    put(later.keys.success, b"")
+    found = plan(place, TWO)
+    assert (found.num_sources, found.num_done, found.num_gone) == (1, 1, 0)
 
 
 def test_a_report_counts_the_sources_that_are_gone(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from kaleidoscope.manifest import (
     RunFacts,
     ShardStats,
     SourceFacts,
-    failed_source_keys,
+    failed_sources,
     merge_parts,
     read_stats,
     sources_from_parquet,
@@ -254,8 +254,8 @@ def test_parts_without_rows_merge_to_a_file_without_rows(parts: list[bytes]) -> 
 
 def test_failed_sources_are_found() -> None:
     (merged,) = merge_parts([make_part([make_record(), FAILED, make_record(1)])])
-    assert failed_source_keys(merged) == {"cats/torn.jpg"}
-    assert failed_source_keys(make_part([make_record()])) == frozenset()
+    assert failed_sources(merged) == {"cats/torn.jpg": FAILED.source.source_sha256}
+    assert failed_sources(make_part([make_record()])) == {}
 
 
 def unfinished_part() -> bytes:
@@ -396,4 +396,4 @@ def test_what_is_no_shard_of_a_plan_is_a_manifest_error(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"", PLAN, PART[:-1]])
 def test_what_is_no_manifest_has_no_failed_sources(data: bytes) -> None:
     with pytest.raises(ManifestError):
-        failed_source_keys(data)
+        failed_sources(data)
