@@ -144,6 +144,8 @@ class S3Store:
         """Return what S3 knows of the object."""
         path = self._locate(key)
         with translated(self.uri, f"look at {key}"):
+            if os.getpid() != _IMPORTED_IN:
+                return self._head_by_botocore(key, path)
             try:
                 meta = obstore.head(self._client, path)
             except FileNotFoundError:
@@ -172,6 +174,7 @@ class S3Store:
         """Remove objects, 1,000 with each request."""
         paths = [self._locate(key) for key in keys]
         if paths:
+            self._refuse_fork(f"delete {len(paths)} objects")
             with translated(self.uri, f"delete {len(paths)} objects"):
                 obstore.delete(self._client, paths)
 
@@ -183,8 +186,15 @@ class S3Store:
             check_key(path, uri=f"s3://{self._bucket}")
         return path
 
+    def _refuse_fork(self, what: str) -> None:
+        if os.getpid() != _IMPORTED_IN:
+            raise StoreError(
+                f"{self.uri}: cannot {what} in a process that was forked off; start it by spawn"
+            )
+
     def _write(self, key: str, data: bytes, mode: "PutMode") -> "PutResult":
         path = self._locate(key)
+        self._refuse_fork(f"write {key}")
         content_type = _CONTENT_TYPES.get(key[key.rfind(".") :].lower())
         with translated(self.uri, f"write {key}"):
             return obstore.put(
@@ -223,6 +233,15 @@ class S3Store:
         data: bytes = answer["Body"].read()
         etag = answer["ETag"].removeprefix("W/").strip('"')
         return StoredObject(ObjectInfo(key, len(data), etag, answer.get("VersionId")), data)
+
+    def _head_by_botocore(self, key: str, path: str) -> ObjectInfo:
+        client = self._open_list_client()
+        try:
+            answer = client.head_object(Bucket=self._bucket, Key=path)
+        except client.exceptions.ClientError:  # As above: that to GET says what is wrong.
+            return self._get_by_botocore(key, path).info
+        etag = answer["ETag"].removeprefix("W/").strip('"')
+        return ObjectInfo(key, answer["ContentLength"], etag, answer.get("VersionId"))
 
     def _open_list_client(self) -> Any:
         # Making a client changes the session, which is not for two threads at once.
