@@ -1,11 +1,15 @@
 """What a real run wrote to a real S3 server, which the environment leads to."""
 
+import io
+import tarfile
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 import kaleidoscope as kd
+from kaleidoscope.loaders.rows import open_destination
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import open_store
 from tests.conftest import BUCKET
@@ -53,6 +57,29 @@ def run_uri(made: str, seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) ->
 def rows(run_uri: str) -> pd.DataFrame:
     """Its manifest."""
     return kd.read_manifest(run_uri)
+
+
+@pytest.fixture
+def members(run_uri: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of its images as they are when these are members of two tars."""
+    store = open_destination(run_uri)
+    images = rows[rows["status"] == "ok"].reset_index(drop=True)
+    places = []
+    for number, half in enumerate(np.array_split(images["output_key"].to_numpy(), 2)):
+        tar_key, buffer = f"_kaleidoscope/tars/{number}.tar", io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for key in half:
+                stem = key.rpartition(".")[0]
+                for name, data in ((f"{stem}.json", b"{}"), (key, store.get(key).data)):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+        buffer.seek(0)
+        with tarfile.open(fileobj=buffer) as tar:
+            places += [(tar_key, m.offset_data, m.size) for m in tar if m.name in set(half)]
+        store.put(tar_key, buffer.getvalue())
+    tar_keys, offsets, lengths = zip(*places, strict=True)
+    return images.assign(tar_key=tar_keys, offset=offsets, length=lengths)
 
 
 def lead_to(server: SeaweedFS, patch: pytest.MonkeyPatch) -> None:

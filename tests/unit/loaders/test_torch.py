@@ -1,9 +1,7 @@
-import io
 import multiprocessing
 import pickle
 import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,6 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from kaleidoscope.errors import LoaderError
 from kaleidoscope.loaders import BalancedSampler, balanced_weights
-from kaleidoscope.loaders.rows import open_destination
 from kaleidoscope.loaders.torch import ImageDataset
 from tests.unit.loaders.conftest import COLORS, main_color
 
@@ -92,25 +89,10 @@ def test_rows_without_an_image_are_refused(run_uri: str, rows: pd.DataFrame) -> 
         ImageDataset(run_uri, rows[rows["status"] == "failed"])
 
 
-def test_a_member_of_a_tar_is_read_by_its_range(run_uri: str, rows: pd.DataFrame) -> None:
-    store = open_destination(run_uri)
-    images = rows[rows["status"] == "ok"].reset_index(drop=True)
-    buffer, places = io.BytesIO(), []
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for key in images["output_key"]:
-            data = store.get(key).data
-            info = tarfile.TarInfo(key)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    with tarfile.open(fileobj=io.BytesIO(buffer.getvalue())) as tar:
-        places = [(member.offset_data, member.size) for member in tar.getmembers()]
-    store.put("_kaleidoscope/images.tar", buffer.getvalue())
-    members = images.assign(
-        tar_key="_kaleidoscope/images.tar",
-        offset=[offset for offset, _ in places],
-        length=[length for _, length in places],
-    )
-    files, tars = ImageDataset(run_uri, images), ImageDataset(run_uri, members)
+def test_a_member_of_a_tar_is_read_by_its_range(
+    run_uri: str, rows: pd.DataFrame, members: pd.DataFrame
+) -> None:
+    files, tars = ImageDataset(run_uri, rows), ImageDataset(run_uri, members)
     for number in range(len(files)):
         assert torch.equal(files[number][0], tars[number][0])
 
