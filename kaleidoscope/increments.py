@@ -6,11 +6,13 @@ the listing nor the history sits in memory.
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
+
+from pydantic import BaseModel
 
 from kaleidoscope.balance import Balancer, ClassShare, Label, LabelOf
 from kaleidoscope.errors import ObjectMissingError
@@ -288,17 +290,26 @@ def find_conflict(earlier: Request, recipe: Recipe) -> str | None:
             )
     if before.digest == recipe.digest:
         return None
-    for name in Recipe.model_fields:
-        if name not in _MAY_GROW and getattr(before, name) != getattr(recipe, name):
-            return f"{name}: {_text(getattr(recipe, name))}, and was {_text(getattr(before, name))}"
     return (
-        _conflict_in_transforms(before, recipe)
+        _difference(before, recipe, but=_MAY_GROW)
+        or _conflict_in_transforms(before, recipe)
         or _conflict_in_selection(before, recipe)
         or _conflict_in_balance(before.balance, recipe.balance)
     )
 
 
 _MAY_GROW = ("transforms", "select", "balance", "limits")
+_SELECT_NODES = ("max_depth", "include", "exclude", "max_outputs_per_source", "keep_original")
+"""Fields of the selection of which all that matters is which nodes they select."""
+
+
+def _difference(before: BaseModel, after: BaseModel, *, but: Collection[str]) -> str | None:
+    """Name the first field that differs, with both values."""
+    for name in type(before).model_fields:
+        was, now = getattr(before, name), getattr(after, name)
+        if name not in but and was != now:
+            return f"{name}: {_text(now)}, and was {_text(was)}"
+    return None
 
 
 def _conflict_in_transforms(before: Recipe, recipe: Recipe) -> str | None:
@@ -306,7 +317,7 @@ def _conflict_in_transforms(before: Recipe, recipe: Recipe) -> str | None:
         if index >= len(recipe.transforms):
             return f"transforms: {was.name} at the end was taken away"
         step = recipe.transforms[index]
-        if (step.name, step.params) != (was.name, was.params):
+        if step.model_copy(update={"copies": was.copies}) != was:
             return f"transforms[{index}]: {_text(step)}, and was {_text(was)}"
         if not set(before.labels(index)) <= set(recipe.labels(index)):
             return f"transforms[{index}].copies: {step.copies}, and was {was.copies}"
@@ -322,6 +333,8 @@ def _conflict_in_selection(before: Recipe, recipe: Recipe) -> str | None:
             f"select.max_outputs_per_source: {samples[1]}, and was {samples[0]}; another tree "
             "or number draws another sample"
         )
+    if (other := _difference(before.select, recipe.select, but=_SELECT_NODES)) is not None:
+        return f"select.{other}"
     lost = sorted(
         selected_nodes(before) - selected_nodes(recipe), key=lambda name: (len(name), name)
     )
@@ -346,4 +359,4 @@ def _conflict_in_balance(before: Balance | None, balance: Balance | None) -> str
 
 
 def _text(value: object) -> str:
-    return str(value.model_dump(mode="json")) if hasattr(value, "model_dump") else str(value)
+    return str(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)

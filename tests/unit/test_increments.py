@@ -27,7 +27,7 @@ from kaleidoscope.runs import (
     load_run,
     save_plan,
 )
-from kaleidoscope.stores import LocalStore
+from kaleidoscope.stores import LocalStore, open_store
 from kaleidoscope.transforms.contrast import ContrastScaled
 from tests import data_sets, image_files
 from tests.data_sets import MANY_SHARDS, NOW, Place
@@ -99,15 +99,25 @@ def test_an_appended_transform_makes_only_its_nodes_of_what_is_there(tmp_path: P
     assert set(place.rows().groupby("recipe_digest")["node"].count()) == {2 * 4}
 
 
-def test_over_three_runs_what_is_made_is_what_was_missing(tmp_path: Path) -> None:
-    place = data_sets.local(
-        tmp_path / "grown",
-        {f"{name}.jpg": image for name, image in zip("abcde", IMAGES, strict=False)},
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "local":
+        return data_sets.local(tmp_path / "grown", {})
+    settings = request.getfixturevalue("s3_settings")
+    credentials = request.getfixturevalue("s3_credentials")
+    uri = request.getfixturevalue("s3_uri")
+    return Place(
+        *(open_store(f"{uri}/{end}", settings=settings, credentials=credentials) for end in "sd")
     )
+
+
+def test_over_three_runs_what_is_made_is_what_was_missing(place: Place, tmp_path: Path) -> None:
+    images = {f"{name}.jpg": image for name, image in zip("abcde", IMAGES, strict=False)}
+    data_sets.put_all(place.source, images)
     assert run(place, TWO, 0) == outputs_of(*"abcde", nodes=TWO_NODES)
 
     place.source.put("b.jpg", IMAGES[5])  # Changed.
-    place.source.put("c.jpg", IMAGES[2])  # Written again as it was: only its etag changed.
+    place.source.put("c.jpg", IMAGES[2])  # As it was; its etag may change.
     place.source.delete(["d.jpg"])  # Renamed.
     place.source.put("z.jpg", IMAGES[3])
     place.source.put("f.jpg", IMAGES[6])  # New.
