@@ -137,6 +137,7 @@ def _loading(facts: Facts, *, has_metadata: bool) -> str:
     ]
     if facts.counts.in_tars:
         parts.append(_snippet("WebDataset (`kaleidoscope[webdataset]`)", _WEBDATASET, facts.uri))
+    parts.append(_snippet("Hugging Face (`kaleidoscope[huggingface]`)", _STREAM, facts.uri))
     if has_metadata:
         parts.append(_HUGGING_FACE.format(download=_download(facts.uri)))
     return "\n\n".join(parts)
@@ -183,8 +184,15 @@ for image, label in tar_images(uri, rows, split="train"):
     ...
 """
 
+_STREAM = """\
+from kaleidoscope.loaders.huggingface import image_dataset
+
+for example in image_dataset(uri, rows, split="train"):  # streamed, nothing is copied
+    print(example["image"], example["label"])
+"""
+
 _HUGGING_FACE = """\
-Hugging Face `datasets`, from a folder:
+Hugging Face `datasets` alone, from a folder:
 
 ```python
 from datasets import load_dataset

@@ -1,17 +1,19 @@
 """Images as OpenCV has them, one after the other, with what the manifest says of each."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaleidoscope.loaders.rows import ImageRows, select_rows
 from kaleidoscope.model import BgrImage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
 
 READ_AHEAD = 16
 """Images that are read at once, so that a store's latency is waited for once and not for each."""
@@ -37,14 +39,23 @@ def iter_images(
     """
     selected = select_rows(rows, split)
     images = ImageRows(str(uri), selected)
+    pixels = ahead(images.decode, range(len(images)))
+    named = selected.itertuples(index=False, name="Row")
+    try:
+        yield from zip(pixels, named, strict=True)
+    finally:
+        pixels.close()
+
+
+def ahead(read: Callable[[int], T], numbers: Iterable[int]) -> Generator[T, None, None]:
+    """Yield what ``read`` returns for each number, in order, some of them read at once."""
     with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="images") as pool:
-        waiting: deque[Future[BgrImage]] = deque()
-        numbers = iter(range(len(images)))
+        left, waiting = iter(numbers), deque[Future[T]]()
         try:
-            for row in selected.itertuples(index=False, name="Row"):
-                more = islice(numbers, READ_AHEAD + 1 - len(waiting))
-                waiting.extend(pool.submit(images.decode, number) for number in more)
-                yield waiting.popleft().result(), row
+            waiting.extend(pool.submit(read, number) for number in islice(left, READ_AHEAD))
+            while waiting:
+                waiting.extend(pool.submit(read, number) for number in islice(left, 1))
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

@@ -82,7 +82,7 @@ def test_samples_are_a_picture_and_links_to_what_is_there(place: Place) -> None:
 def test_the_code_on_a_card_runs(place: Place) -> None:
     text = write_card(place.destination)
     snippets = [part.split("```")[0] for part in text.split("```python\n")[1:]]
-    assert len(snippets) == 4  # The split, PyTorch, OpenCV and Hugging Face.
+    assert len(snippets) == 5
     for snippet in snippets:
         compile(snippet, "card", "exec")
 

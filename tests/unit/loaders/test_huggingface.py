@@ -7,11 +7,14 @@ import pytest
 
 from kaleidoscope import cli
 from kaleidoscope.identity import METADATA_KEY
-from tests.unit.loaders.conftest import main_color
+from tests.unit.loaders.conftest import COLORS, main_color
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # Read when datasets is imported; nothing is to be fetched.
 
 import datasets
+from torch.utils.data import DataLoader
+
+from kaleidoscope.loaders.huggingface import image_dataset
 
 
 @pytest.fixture
@@ -51,3 +54,30 @@ def test_rows_can_be_chosen_when_a_run_is_loaded(folder: Path, rows: pd.DataFram
         cache_dir=str(folder.parent / "cache"),
     )
     check(chosen, rows.query("label == 'green' and node == 'ab'"))
+
+
+def test_a_run_is_streamed_from_s3_without_a_copy(run_uri: str, rows: pd.DataFrame) -> None:
+    examples = list(image_dataset(run_uri, rows))
+    made = rows[rows["status"] == "ok"]
+    assert [example["output_id"] for example in examples] == made["output_id"].tolist()
+    for example in examples:
+        color = main_color(np.asarray(example["image"])[:, :, ::-1])
+        assert tuple(COLORS)[example["label"]] == color
+
+
+def test_a_stream_reads_members_of_tars_and_only_its_split(
+    run_uri: str, members: pd.DataFrame
+) -> None:
+    split = members.assign(split=members["label"].map({"red": "val"}).fillna("train"))
+    dataset = image_dataset(run_uri, split, split="val")
+    assert dataset.features["label"].names == list(COLORS)
+    assert {example["label"] for example in dataset} == {2}
+    assert len(list(dataset)) == 4
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
+def test_workers_share_a_stream(run_uri: str, rows: pd.DataFrame) -> None:
+    dataset = image_dataset(run_uri, rows).with_format("torch")
+    loader = DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context="fork")
+    ids = [output_id for batch in loader for output_id in batch["output_id"]]
+    assert sorted(ids) == sorted(rows.loc[rows["status"] == "ok", "output_id"])
