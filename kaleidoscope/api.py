@@ -10,11 +10,12 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from kaleidoscope import card, lineage, pipeline
-from kaleidoscope.errors import SettingsError, SplitError
+from kaleidoscope import card, lineage, pipeline, verification
+from kaleidoscope.errors import ManifestError, SettingsError, SplitError
 from kaleidoscope.identity import RESERVED_FOLDER
 from kaleidoscope.lease import WAIT_S, Holder, hold
 from kaleidoscope.listing import IMAGE_EXTENSIONS
@@ -22,11 +23,13 @@ from kaleidoscope.manifest import ShardStats
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.planning import Plan
 from kaleidoscope.recipe import Recipe, load_recipe
-from kaleidoscope.runs import Report, Run
+from kaleidoscope.runs import RUNS_PREFIX, Report, Request, Run, load_request
 from kaleidoscope.settings import Settings, available_cpus
 from kaleidoscope.splits import audit_names, audit_split
-from kaleidoscope.stores import open_store
+from kaleidoscope.status import Status, read_status
+from kaleidoscope.stores import Store, open_store
 from kaleidoscope.summary import describe_plan, describe_report
+from kaleidoscope.verification import ReplayedOutput, Verification, VerifyOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +136,90 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
         report = pipeline.commit_run(outputs, started, now=datetime.now(UTC))
         card.refresh_card(outputs)
     return report
+
+
+def status(destination: str | Path) -> Status:
+    """Return how far the runs of a destination are, what failed, and who is at work there.
+
+    Raises:
+        KaleidoscopeError: If there is no run, or the store cannot be read.
+    """
+    return read_status(open_store(str(destination), settings=Settings.from_environment()))
+
+
+def what_to_retry(destination: str | Path) -> tuple[Request, bool]:
+    """Return what a destination's newest run was asked, and whether it was interrupted.
+
+    Raises:
+        KaleidoscopeError: If there is no run, or the store cannot be read.
+    """
+    store = open_store(str(destination), settings=Settings.from_environment())
+    found = read_status(store)
+    planned = [entry for entry in found.runs if entry.state != "unplanned"]
+    if not planned:
+        raise ManifestError(
+            f"no run in {store.uri} came to its first image; start it again with `run`"
+        )
+    return load_request(store, planned[-1].run_id), found.interrupted is not None
+
+
+def verify(destination: str | Path, *, options: VerifyOptions | None = None) -> Verification:
+    """Compare a destination with its manifest.
+
+    Args:
+        destination: The folder or ``s3://bucket/prefix`` that runs wrote to.
+        options: What to look at; None reads and hashes every output.
+
+    Raises:
+        KaleidoscopeError: If nothing is committed there, the manifest is damaged, or the store
+            cannot be read.
+    """
+    opened = partial(open_store, settings=Settings.from_environment())
+    return verification.verify(
+        opened(str(destination)), options=options or VerifyOptions(), open_source=opened
+    )
+
+
+def replay_outputs(
+    outputs: Sequence[str], destination: str | Path | None = None
+) -> tuple[ReplayedOutput, ...]:
+    """Make outputs again from their sources and recorded parameters, and compare.
+
+    Args:
+        outputs: Paths or URIs of outputs; with ``destination``, their keys in it.
+        destination: The folder or ``s3://bucket/prefix`` that runs wrote to. None looks for it
+            above each output.
+
+    Raises:
+        KaleidoscopeError: If an output is in no manifest, or a store cannot be read.
+    """
+    opened = partial(open_store, settings=Settings.from_environment())
+    wanted: dict[str, list[str]] = {}
+    for output in outputs:
+        root, key = (destination, output) if destination else _split_output(output, opened)
+        wanted.setdefault(str(root), []).append(key)
+    return tuple(
+        replayed
+        for root, keys in wanted.items()
+        for replayed in verification.replay_outputs(
+            lineage.Lineage(opened(root)), keys, open_source=opened
+        )
+    )
+
+
+def _split_output(output: str, opened: Callable[[str], Store]) -> tuple[str, str]:
+    """Return the destination that an output lies in, and its key there."""
+    scheme, _, path = output.rpartition("://")
+    prefix = f"{scheme}://" if scheme else ""
+    parts = path.split("/") if scheme else Path(path).absolute().as_posix().split("/")
+    for depth in range(len(parts) - 1, 0, -1):
+        root = prefix + "/".join(parts[:depth])
+        if root and any(True for _ in opened(root).list_objects(RUNS_PREFIX)):
+            return root, "/".join(parts[depth:])
+    raise ManifestError(
+        f"{output} lies in no destination of runs; name it with --destination, and the output by "
+        "its key there"
+    )
 
 
 def this_process() -> Holder:

@@ -261,6 +261,27 @@ def gone_sources(
             yield done.planned.info.key
 
 
+def outdated_sources(
+    sources: Iterable[ObjectInfo], destination: Store, committed: Sequence[str]
+) -> Iterator[tuple[DoneSource, ObjectInfo | None]]:
+    """Yield the sources that committed runs had and that are other versions now, in key order.
+
+    Args:
+        sources: What is there, in key order; see :class:`~kaleidoscope.listing.SourceListing`.
+        destination: Where the runs are.
+        committed: Their names, the oldest first.
+
+    Yields:
+        What the newest run did, and what is there now; None for a source that is gone.
+
+    Raises:
+        ManifestError: If the records of one of the runs are damaged.
+    """
+    for source, done in _pairs(sources, History(destination, committed)):
+        if done is not None and (source is None or source.etag != done.planned.info.etag):
+            yield done, source
+
+
 @lru_cache(maxsize=16)
 def selected_nodes(recipe: Recipe) -> frozenset[str]:
     """Return the nodes that a recipe selects, before a sample is drawn of them.

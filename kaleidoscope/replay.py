@@ -3,12 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import cv2
 
 from kaleidoscope.augment import NORMALIZE_VERSION, normalized
 from kaleidoscope.codecs import EncodeSpec, encode, probe
 from kaleidoscope.errors import ManifestError, TransformError
 from kaleidoscope.normalization import Normalization, NormalizationParam
+from kaleidoscope.outputs import decode_output
+from kaleidoscope.runs import Versions
 from kaleidoscope.transforms import load_operation
 
 if TYPE_CHECKING:
@@ -16,6 +21,22 @@ if TYPE_CHECKING:
 
 _ANY_SIZE = 2**40
 """Pixels: the run that made the row took its source for small enough."""
+
+COMPARED_COLUMNS = (
+    "status",
+    "source_sha256",
+    "ops",
+    "encoding",
+    "sha256",
+    "kaleidoscope_version",
+    "opencv_version",
+    "numpy_version",
+)
+"""What :func:`compare` has to know of an output."""
+
+EQUIVALENT_LEVELS = 16
+"""Grey levels of 255 by which another library or CPU may round differently, after encoding. Of one
+level before, JPEG makes several at an edge of its blocks."""
 
 
 def replay(row: "Mapping[str, Any] | pd.Series[Any]", data: bytes) -> bytes:
@@ -64,3 +85,58 @@ def _load_normalization(
             f"{NORMALIZE_VERSION}; replay it with the Kaleidoscope release that it names"
         )
     return Normalization.from_params(params)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How an output compares with what its source and parameters give here."""
+
+    outcome: Literal["identical", "equivalent", "different"]
+    """Equivalent is another encoding of nearly the same pixels: see :data:`EQUIVALENT_LEVELS`."""
+    largest_difference: int | None
+    """Of any sample of any pixel, in grey levels, [0, 255]; None if it cannot be told."""
+    changed_versions: Mapping[str, tuple[str, str]]
+    """Libraries of another version here: the one that made the output, and the one here."""
+
+    def __str__(self) -> str:
+        if self.outcome == "identical":
+            return "identical"
+        difference = self.largest_difference
+        by = "of other size" if difference is None else f"by at most {difference} grey levels"
+        cause = "; ".join(
+            f"made with {name} {then}, replayed with {now}"
+            for name, (then, now) in self.changed_versions.items()
+        )
+        return f"{self.outcome}: {by} ({cause or 'same versions, so the CPU or its code differs'})"
+
+
+def compare(row: "Mapping[str, Any] | pd.Series[Any]", source: bytes, stored: bytes) -> Replayed:
+    """Make an output again and compare it with the one that is stored.
+
+    Args:
+        row: Its row, with at least the :data:`COMPARED_COLUMNS`.
+        source: The bytes of its source.
+        stored: Its own bytes, as the store has them.
+
+    Raises:
+        ManifestError: If the row is damaged, or the bytes are not its source's.
+        CodecError: If the source or the stored output cannot be decoded here.
+        TransformError: If an operation has another version here than when it was recorded.
+    """
+    again = replay(row, source)
+    changed = _changed_versions(row)
+    if hashlib.sha256(again).hexdigest() == row["sha256"]:
+        return Replayed("identical", 0, changed)
+    then, now = decode_output(stored), decode_output(again)
+    if then.shape != now.shape:
+        return Replayed("different", None, changed)
+    difference = int(cv2.absdiff(then, now).max())
+    is_near = difference <= EQUIVALENT_LEVELS
+    return Replayed("equivalent" if is_near else "different", difference, changed)
+
+
+def _changed_versions(row: "Mapping[str, Any] | pd.Series[Any]") -> dict[str, tuple[str, str]]:
+    here = Versions.installed()
+    names = ("kaleidoscope", "opencv", "numpy")
+    pairs = {name: (str(row[f"{name}_version"]), getattr(here, name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

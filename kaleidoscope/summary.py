@@ -2,11 +2,14 @@
 
 import json
 from datetime import timedelta
+from typing import assert_never
 
 from kaleidoscope.planning import Plan
 from kaleidoscope.recipe import LETTERS
 from kaleidoscope.runs import Report
+from kaleidoscope.status import RunStatus, Status
 from kaleidoscope.transforms import Bounds, Transform
+from kaleidoscope.verification import Verification
 
 _KILO = 1000
 
@@ -84,6 +87,53 @@ def describe_report(report: Report) -> str:
         ("images", f"{report.num_outputs:,} ({format_bytes(report.output_bytes)})"),
         ("gone", f"{report.num_gone:,} sources, whose images stay" if report.num_gone else ""),
         ("manifest", f"{report.destination}/{report.keys.manifest}"),
+    ]
+    return _columns(lines)
+
+
+def describe_status(status: Status) -> str:
+    """Return how far the runs of a destination are, a fact a line."""
+    failures = ", ".join(f"{count:,} {reason}" for reason, count in status.failures.items())
+    lines = [
+        ("source", status.source),
+        ("recipe", status.recipe_digest),
+        *((f"run {run.run_id}", _describe_run(run)) for run in status.runs),
+        ("failed", f"{failures}; `kaleidoscope retry` does them again" if failures else "none"),
+        ("at work", status.holder or "nobody"),
+    ]
+    return _columns(lines)
+
+
+def _describe_run(run: RunStatus) -> str:
+    parts = f"{run.num_parts:,} of {run.num_shards:,} shards done"
+    match run.state:
+        case "committed":
+            return f"committed, {run.num_outputs:,} images"
+        case "interrupted":
+            return f"not finished, {parts}; `kaleidoscope retry` goes on with it"
+        case "left":
+            return f"left, {parts}; a later run made what it would have made"
+        case "unplanned":
+            return "ended in its planning, before its first image"
+        case _:
+            assert_never(run.state)
+
+
+def describe_verification(found: Verification) -> str:
+    """Return what was looked at and what is wrong, a fact a line."""
+    replays = ", ".join(f"{count:,} {outcome}" for outcome, count in found.replays.items())
+    if found.largest_difference:
+        replays += f", by at most {found.largest_difference} grey levels"
+    lines = [
+        ("images", f"{found.num_rows:,} by the manifest of {found.destination}"),
+        ("read", f"{found.num_read:,} ({format_bytes(found.size_read)})"),
+        ("replayed", replays),
+        *((f"version of {name}", text) for name, text in found.changed_versions.items()),
+        (
+            "wrong",
+            ", ".join(f"{n:,} {kind}" for kind, n in found.num_problems.items()) or "nothing",
+        ),
+        *((f"  {problem.kind}", f"{problem.key}: {problem.detail}") for problem in found.examples),
     ]
     return _columns(lines)
 

@@ -13,6 +13,7 @@ from kaleidoscope.errors import SettingsError
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores._base import SkipListener, Store, StoredObject
 from kaleidoscope.stores._keys import InvalidKeyError, find_key_defect
+from kaleidoscope.stores._ordering import in_key_order
 from kaleidoscope.stores._s3_connection import S3Credentials
 from kaleidoscope.stores.local import LocalStore
 from kaleidoscope.stores.s3 import S3Store
@@ -26,6 +27,7 @@ __all__ = [
     "Store",
     "StoredObject",
     "find_key_defect",
+    "in_key_order",
     "open_store",
 ]
 

@@ -1,0 +1,386 @@
+"""Whether a destination holds what its manifest says, and only that.
+
+Everything is streamed: the manifest's objects are brought into key order outside of memory and
+merged with a listing, sources with the plans of the runs; only a bounded number of images is read
+ahead.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from kaleidoscope.errors import (
+    KaleidoscopeError,
+    ManifestError,
+    ObjectMissingError,
+    SettingsError,
+    StoreError,
+)
+from kaleidoscope.identity import CARD_KEY, METADATA_KEY, RESERVED_FOLDER
+from kaleidoscope.increments import outdated_sources
+from kaleidoscope.lineage import Lineage
+from kaleidoscope.listing import SourceListing
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.outputs import read_output
+from kaleidoscope.replay import COMPARED_COLUMNS, Replayed, compare
+from kaleidoscope.runs import load_request
+from kaleidoscope.stores import Store, in_key_order
+
+ProblemKind: TypeAlias = Literal[
+    "missing",
+    "wrong_size",
+    "wrong_hash",
+    "unknown_object",
+    "source_gone",
+    "source_changed",
+    "sources_unreadable",
+    "not_replayable",
+    "different",
+]
+
+EXAMPLES = 10
+"""Problems of each kind that a report names."""
+
+_READ_AHEAD = 4
+"""Images for each worker."""
+
+_SOURCES_HELD = 4
+"""Source files in memory; the outputs of a source lie next to each other in a manifest."""
+
+_OF_ANY_SIZE = -1
+
+_PLACE = ("output_key", "tar_key", "offset", "length", "size", "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as the manifest says."""
+
+    kind: ProblemKind
+    key: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What is looked at, beyond that every object is there with its size."""
+
+    sample: float = 1.0
+    """Share of the outputs that are read to compare their hash, in [0, 1]."""
+    seed: int = 0
+    """Which they are."""
+    replays: bool = False
+    """Make those that are read again from their sources, and compare."""
+    sources: bool = True
+    """Compare the sources with the versions of which the outputs were made."""
+    workers: int = 16
+    """Images read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was looked at and what is wrong."""
+
+    destination: str
+    num_rows: int
+    """Outputs of the manifest, all of which should have an object or lie in a tar."""
+    num_read: int
+    """Of these, those whose bytes were read."""
+    size_read: int
+    """Bytes."""
+    replays: Mapping[str, int]
+    """Outputs that were made again, by outcome."""
+    largest_difference: int
+    """Of any output that was made again from its stored version, in grey levels."""
+    changed_versions: Mapping[str, str]
+    """Libraries of which a replay used another version than the run, with both."""
+    num_problems: Mapping[str, int]
+    """By kind."""
+    examples: tuple[Problem, ...]
+    """The first :data:`EXAMPLES` of each kind."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.num_problems
+
+    def to_json(self) -> str:
+        """Return the fields as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+
+class _Findings:
+    """Counts problems and keeps the first of each kind."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._examples: dict[str, list[Problem]] = defaultdict(list)
+
+    def add(self, kind: ProblemKind, key: str, detail: str) -> None:
+        self.counts[kind] += 1
+        if len(self._examples[kind]) < EXAMPLES:
+            self._examples[kind].append(Problem(kind, key, detail))
+
+    @property
+    def examples(self) -> tuple[Problem, ...]:
+        return tuple(problem for some in self._examples.values() for problem in some)
+
+
+def verify(
+    destination: Store, *, options: VerifyOptions, open_source: Callable[[str], Store]
+) -> Verification:
+    """Compare a destination with its manifest.
+
+    Args:
+        destination: Where the runs are.
+        options: What to look at.
+        open_source: Opens the store of the sources, by the URI that the runs recorded.
+
+    Raises:
+        ManifestError: If nothing is committed there, or a manifest is missing or damaged.
+        SettingsError: If the sample is no share.
+        StoreError: If the destination cannot be read.
+    """
+    if not 0 <= options.sample <= 1:
+        raise SettingsError(f"sample is a share of the outputs, in [0, 1]; got {options.sample}")
+    lineage = Lineage(destination)
+    findings = _Findings()
+    counted = Counter[str]()
+    _check_objects(lineage, findings, counted)
+    if options.sources:
+        _check_sources(lineage, open_source, findings)
+    replays: Counter[str] = Counter()
+    size_read = largest = num_read = 0
+    changed: dict[str, str] = {}
+    for checked in _check_contents(lineage, options, open_source):
+        num_read += 1
+        size_read += checked.size
+        if checked.problem is not None:
+            findings.add(checked.problem.kind, checked.problem.key, checked.problem.detail)
+        if checked.replayed is not None:
+            replays[checked.replayed.outcome] += 1
+            largest = max(largest, checked.replayed.largest_difference or 0)
+            for name, (then, now) in checked.replayed.changed_versions.items():
+                changed[name] = f"{then} made it, {now} is here"
+    return Verification(
+        destination.uri,
+        counted["rows"],
+        num_read,
+        size_read,
+        dict(replays),
+        largest,
+        changed,
+        dict(findings.counts),
+        findings.examples,
+    )
+
+
+def _check_objects(lineage: Lineage, findings: _Findings, counted: Counter[str]) -> None:
+    there = _outputs_there(lineage.store)
+    found = next(there, None)
+    for wanted in in_key_order(_objects(lineage, counted)):
+        while found is not None and found.key < wanted.key:
+            findings.add("unknown_object", found.key, "no row of the manifest has it")
+            found = next(there, None)
+        if found is None or found.key != wanted.key:
+            findings.add("missing", wanted.key, "the manifest has it, and no object is there")
+            continue
+        if wanted.size not in (found.size, _OF_ANY_SIZE):
+            detail = f"it has {found.size} bytes, and had {wanted.size} when it was made"
+            findings.add("wrong_size", wanted.key, detail)
+        found = next(there, None)
+    while found is not None:
+        findings.add("unknown_object", found.key, "no row of the manifest has it")
+        found = next(there, None)
+
+
+def _objects(lineage: Lineage, counted: Counter[str]) -> Iterator[ObjectInfo]:
+    """Yield what should be there; a tar comes once for each of its members."""
+    for row in _rows(lineage, ("output_key", "tar_key", "size")):
+        counted["rows"] += 1
+        if row["tar_key"] is None:
+            yield ObjectInfo(row["output_key"], row["size"], "")
+        else:
+            yield ObjectInfo(row["tar_key"], _OF_ANY_SIZE, "")
+
+
+def _outputs_there(destination: Store) -> Iterator[ObjectInfo]:
+    own = (CARD_KEY, METADATA_KEY)
+    for info in destination.list_objects():
+        if info.key not in own and not info.key.startswith(f"{RESERVED_FOLDER}/"):
+            yield info
+
+
+def _check_sources(
+    lineage: Lineage, open_source: Callable[[str], Store], findings: _Findings
+) -> None:
+    uri = load_request(lineage.store, lineage.runs[-1]).source
+    try:
+        listed = SourceListing(open_source(uri), lineage.store)
+        for done, now in outdated_sources(listed, lineage.store, lineage.runs):
+            key, etag = done.planned.info.key, done.planned.info.etag
+            if now is None:
+                findings.add("source_gone", key, f"it is no longer in {uri}")
+            else:
+                detail = f"its etag is {now.etag}, and was {etag} when its outputs were made"
+                findings.add("source_changed", key, detail)
+    except (StoreError, SettingsError) as error:
+        findings.add("sources_unreadable", uri, str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    size: int = 0
+    problem: Problem | None = None
+    replayed: Replayed | None = None
+
+
+def _check_contents(
+    lineage: Lineage, options: VerifyOptions, open_source: Callable[[str], Store]
+) -> Iterator[_Checked]:
+    columns: tuple[str, ...] = _PLACE
+    if options.replays:
+        columns = tuple(dict.fromkeys((*_PLACE, *COMPARED_COLUMNS, "source_root", "source_key")))
+    rng = np.random.default_rng(options.seed)
+    sampled = (
+        row
+        for row in _rows(lineage, columns)
+        if options.sample >= 1 or rng.random() < options.sample
+    )
+    stores = lru_cache(maxsize=None)(open_source)
+    read_source = lru_cache(maxsize=_SOURCES_HELD)(lambda root, key: stores(root).get(key).data)
+
+    def check(row: Mapping[str, Any]) -> _Checked:
+        checked, data = _read(lineage.store, row)
+        if data is None or not options.replays:
+            return checked
+        try:
+            source = read_source(row["source_root"], row["source_key"])
+            return _judge(row, replace(checked, replayed=compare(row, source, data)))
+        except KaleidoscopeError as error:
+            problem = Problem("not_replayable", row["output_key"], str(error))
+            return replace(checked, problem=problem)
+
+    if options.sample > 0:
+        yield from _side_by_side(check, sampled, options.workers)
+
+
+def _read(destination: Store, row: Mapping[str, Any]) -> tuple[_Checked, bytes | None]:
+    """Read an output; without bytes if they are not the recorded ones."""
+    key = row["output_key"]
+    place = (row["tar_key"], row["offset"], row["length"])
+    try:
+        data = read_output(destination, key, *place)
+    except ObjectMissingError:
+        return _Checked(), None  # The listing has said so.
+    except StoreError as error:
+        if row["tar_key"] is None:
+            raise
+        return _Checked(problem=Problem("wrong_hash", key, str(error))), None
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != row["sha256"]:
+        detail = f"its SHA-256 is {sha256}, and was {row['sha256']} when it was made"
+        return _Checked(len(data), Problem("wrong_hash", key, detail)), None
+    return _Checked(len(data)), data
+
+
+def _judge(row: Mapping[str, Any], checked: _Checked) -> _Checked:
+    replayed = checked.replayed
+    if replayed is None or replayed.outcome != "different":
+        return checked
+    return replace(checked, problem=Problem("different", row["output_key"], str(replayed)))
+
+
+def _side_by_side(
+    check: Callable[[Mapping[str, Any]], _Checked],
+    rows: Iterable[Mapping[str, Any]],
+    workers: int,
+) -> Iterator[_Checked]:
+    """Yield what ``check`` makes of each row, in order, with a bounded number under way."""
+    rows = iter(rows)
+    running: deque[Future[_Checked]] = deque()
+    with ThreadPoolExecutor(workers, "kaleidoscope-verify") as threads:
+        try:
+            while True:
+                for row in islice(rows, workers * _READ_AHEAD - len(running)):
+                    running.append(threads.submit(check, row))
+                if not running:
+                    return
+                yield running.popleft().result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _rows(lineage: Lineage, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    for batch in lineage.scan(columns):
+        yield from batch.to_pylist()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedOutput:
+    """What came of making one output again."""
+
+    output_key: str
+    outcome: Literal["identical", "equivalent", "different", "corrupt", "not_replayable"]
+    """Corrupt: the stored bytes are not those that were recorded, whatever a replay gives."""
+    detail: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the stored output is what its source and parameters give."""
+        return self.outcome in {"identical", "equivalent"}
+
+
+def replay_outputs(
+    lineage: Lineage, output_keys: Iterable[str], *, open_source: Callable[[str], Store]
+) -> tuple[ReplayedOutput, ...]:
+    """Make outputs again and compare them with what is stored.
+
+    Args:
+        lineage: Of the destination that holds them.
+        output_keys: Their keys in it, or in their tars.
+        open_source: Opens the store of the sources, by the URI that the runs recorded.
+
+    Raises:
+        ManifestError: If the manifest has no such output.
+        StoreError: If the destination cannot be read.
+    """
+    keys = list(output_keys)
+    columns = tuple(dict.fromkeys((*_PLACE, *COMPARED_COLUMNS, "source_root", "source_key")))
+    rows = {
+        row["output_key"]: row
+        for batch in lineage.scan(columns, [("output_key", "in", keys)])
+        for row in batch.to_pylist()
+    }
+    if unknown := [key for key in keys if key not in rows]:
+        raise ManifestError(
+            f"no row of the manifest in {lineage.store.uri} has the output {unknown[0]}; an output "
+            "key is relative to the destination, as in the manifest's column output_key"
+        )
+    return tuple(_replay_one(lineage.store, rows[key], open_source) for key in keys)
+
+
+def _replay_one(
+    destination: Store, row: Mapping[str, Any], open_source: Callable[[str], Store]
+) -> ReplayedOutput:
+    key = row["output_key"]
+    checked, data = _read(destination, row)
+    if data is None:
+        problem = checked.problem
+        detail = "no object is there" if problem is None else problem.detail
+        return ReplayedOutput(key, "corrupt", detail)
+    try:
+        source = open_source(row["source_root"]).get(row["source_key"]).data
+        replayed = compare(row, source, data)
+    except KaleidoscopeError as error:
+        return ReplayedOutput(key, "not_replayable", str(error))
+    return ReplayedOutput(key, replayed.outcome, str(replayed))

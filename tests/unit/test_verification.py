@@ -1,0 +1,209 @@
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kaleidoscope.errors import ManifestError, SettingsError
+from kaleidoscope.lineage import Lineage
+from kaleidoscope.runs import RunKeys
+from kaleidoscope.stores import LocalStore, Store, open_store
+from kaleidoscope.verification import (
+    EXAMPLES,
+    Verification,
+    VerifyOptions,
+    replay_outputs,
+    verify,
+)
+from tests import data_sets
+from tests.data_sets import Place
+
+RECIPE = data_sets.recipe(steps=2, side=16)
+REPLAY = VerifyOptions(replays=True)
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "local":
+        made = data_sets.local(tmp_path, data_sets.plain_images(4))
+    else:
+        uri = request.getfixturevalue("s3_uri")
+        options = {
+            "settings": request.getfixturevalue("s3_settings"),
+            "credentials": request.getfixturevalue("s3_credentials"),
+        }
+        made = Place(open_store(f"{uri}/in", **options), open_store(f"{uri}/out", **options))
+        data_sets.put_all(made.source, data_sets.plain_images(4))
+    made.run(RECIPE)
+    return made
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Place:
+    made = data_sets.local(tmp_path, data_sets.plain_images(4))
+    made.run(RECIPE)
+    return made
+
+
+def check(place: Place, options: VerifyOptions | None = None) -> Verification:
+    return verify(
+        place.destination, options=options or VerifyOptions(), open_source=lambda _: place.source
+    )
+
+
+def an_output(place: Place, number: int = 5) -> str:
+    return str(Lineage(place.destination).to_pandas(["output_key"])["output_key"].iloc[number])
+
+
+def test_a_run_is_as_its_manifest_says_and_replays(place: Place) -> None:
+    found = check(place, REPLAY)
+    assert found.is_whole
+    assert (found.num_rows, found.num_read) == (16, 16)
+    assert found.replays == {"identical": 16}
+    assert found.size_read == sum(
+        info.size for info in place.destination.list_objects() if info.key.endswith(".jpg")
+    )
+    assert json.loads(found.to_json())["num_problems"] == {}
+
+
+def test_what_is_missing_changed_or_too_much_is_named(place: Place) -> None:
+    gone, cut, changed = (an_output(place, number) for number in (2, 7, 11))
+    place.destination.delete([gone])
+    place.destination.put(cut, place.destination.get(cut).data[:-1])
+    data = bytearray(place.destination.get(changed).data)
+    data[-10] ^= 1
+    place.destination.put(changed, bytes(data))
+    place.destination.put("0-first/stray.jpg", b"who made this?")
+    place.destination.put("z-last/stray.jpg", b"who made this?")
+    found = check(place)
+    assert not found.is_whole
+    assert {(problem.kind, problem.key) for problem in found.examples} == {
+        ("missing", gone),
+        ("wrong_size", cut),
+        ("wrong_hash", cut),
+        ("wrong_hash", changed),
+        ("unknown_object", "0-first/stray.jpg"),
+        ("unknown_object", "z-last/stray.jpg"),
+    }
+    assert found.num_problems == {
+        "missing": 1,
+        "wrong_size": 1,
+        "wrong_hash": 2,
+        "unknown_object": 2,
+    }
+
+
+def test_sources_that_changed_or_went_away_are_named(place: Place) -> None:
+    gone, changed = sorted(info.key for info in place.source.list_objects())[:2]
+    place.source.delete([gone])
+    place.source.put(changed, b"another photograph")
+    place.source.put("a/new.jpg", b"new ones are no concern of the outputs")
+    found = check(place)
+    assert {(p.kind, p.key) for p in found.examples} == {
+        ("source_gone", gone),
+        ("source_changed", changed),
+    }
+    assert check(place, VerifyOptions(sources=False)).is_whole
+
+
+def test_sources_that_cannot_be_read_are_said_to_be(local: Place, tmp_path: Path) -> None:
+    found = verify(
+        local.destination,
+        options=VerifyOptions(),
+        open_source=lambda _: LocalStore(tmp_path / "unmounted"),
+    )
+    assert found.num_problems == {"sources_unreadable": 1}
+
+
+def test_the_card_and_the_table_for_loaders_are_no_strangers(local: Place) -> None:
+    local.destination.put("README.md", b"# Data set")
+    local.destination.put("metadata.parquet", b"")
+    assert check(local).is_whole
+
+
+def test_a_sample_reads_so_many_and_another_seed_others(local: Place) -> None:
+    assert check(local, VerifyOptions(sample=0)).num_read == 0
+    half = [check(local, VerifyOptions(sample=0.5, seed=seed)) for seed in range(8)]
+    assert all(0 < found.num_read < 16 for found in half)
+    assert len({found.size_read for found in half}) > 1
+    with pytest.raises(SettingsError, match=r"got 2"):
+        check(local, VerifyOptions(sample=2))
+
+
+def test_a_report_names_the_first_and_counts_all(local: Place) -> None:
+    for number in range(EXAMPLES + 5):
+        local.destination.put(f"stray/{number:02d}.jpg", b"")
+    found = check(local)
+    assert found.num_problems == {"unknown_object": EXAMPLES + 5}
+    assert len(found.examples) == EXAMPLES
+
+
+def test_without_a_commit_there_is_nothing_to_verify(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no run is committed"):
+        verify(LocalStore(tmp_path), options=VerifyOptions(), open_source=LocalStore)
+
+
+def rewrite(destination: Store, column: str, values: list[object], *, only: str) -> None:
+    """Give the row of one output another value, as another version would have written it."""
+    run_id = Lineage(destination).runs[0]
+    key = RunKeys(run_id).manifest_file(0)
+    table = pq.read_table(io.BytesIO(destination.get(key).data))
+    place = table.column("output_key").to_pylist().index(only)
+    changed = table.column(column).to_pylist()
+    changed[place] = values[0]
+    index = table.schema.get_field_index(column)
+    field = table.schema.field(index)
+    buffer = io.BytesIO()
+    pq.write_table(table.set_column(index, field, pa.array(changed, field.type)), buffer)
+    destination.put(key, buffer.getvalue())
+
+
+def write_as_if(place: Place, key: str, data: bytes) -> None:
+    """Let an output be what another OpenCV had made of it."""
+    place.destination.put(key, data)
+    rewrite(place.destination, "sha256", [hashlib.sha256(data).hexdigest()], only=key)
+    rewrite(place.destination, "size", [len(data)], only=key)
+    rewrite(place.destination, "opencv_version", ["4.13.0"], only=key)
+
+
+def test_another_opencv_is_named_and_is_no_corruption(local: Place) -> None:
+    key, other = an_output(local, 1), an_output(local, 6)
+    # Another encoding of the same pixels: a comment in the file.
+    data = local.destination.get(key).data
+    write_as_if(local, key, data[:2] + b"\xff\xfe\x00\x06abcd" + data[2:])
+    found = check(local, REPLAY)
+    assert found.is_whole
+    assert found.replays == {"identical": 15, "equivalent": 1}
+    assert found.changed_versions["opencv"].startswith("4.13.0 made it, ")
+    # Other pixels altogether.
+    write_as_if(local, key, local.destination.get(other).data)
+    found = check(local, REPLAY)
+    assert found.num_problems == {"different": 1}
+    assert found.largest_difference > 16
+    assert "made with opencv 4.13.0, replayed with " in found.examples[0].detail
+
+
+def test_outputs_are_replayed_by_their_keys(place: Place) -> None:
+    lineage = Lineage(place.destination)
+    keys = [an_output(place, number) for number in (3, 9)]
+    found = replay_outputs(lineage, keys, open_source=lambda _: place.source)
+    assert [(output.output_key, output.outcome) for output in found] == [
+        (key, "identical") for key in keys
+    ]
+    with pytest.raises(ManifestError, match=r"has the output dogs/none\.jpg"):
+        replay_outputs(lineage, ["dogs/none.jpg"], open_source=lambda _: place.source)
+
+
+def test_a_replay_tells_corruption_from_a_changed_source(local: Place) -> None:
+    corrupt, orphan = an_output(local, 0), an_output(local, 15)
+    local.destination.put(corrupt, b"flipped")
+    lineage = Lineage(local.destination)
+    source = lineage.to_pandas(["source_key", "output_key"]).set_index("output_key")["source_key"]
+    local.source.put(source[orphan], b"another photograph")
+    found = replay_outputs(lineage, [corrupt, orphan], open_source=lambda _: local.source)
+    assert [output.outcome for output in found] == ["corrupt", "not_replayable"]
+    assert "the source has changed since" in found[1].detail
+    assert not any(output.is_right for output in found)
