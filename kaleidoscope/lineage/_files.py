@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from kaleidoscope.stores import Store
 DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for bytes that were cut short or changed."""
 
-_FILES_AT_ONCE = 8
+FILES_AT_ONCE = 8
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -53,7 +54,7 @@ def find_files(store: Store, runs: Sequence[RunEntry]) -> tuple[ManifestFile, ..
     Raises:
         ManifestError: If a file is missing, damaged, or the runs' reports count other rows.
     """
-    return tuple(file for run in runs for file in _files_of_run(store, run))
+    return tuple(chain.from_iterable(each(lambda run: tuple(_files_of_run(store, run)), runs)))
 
 
 def each(function: Callable[[ItemT], ResultT], items: Sequence[ItemT]) -> Iterator[ResultT]:
@@ -62,7 +63,7 @@ def each(function: Callable[[ItemT], ResultT], items: Sequence[ItemT]) -> Iterat
     A file is read by one request after the other; of a store far away, several files are read
     in the time of one.
     """
-    with ThreadPoolExecutor(_FILES_AT_ONCE, "kaleidoscope-lineage") as threads:
+    with ThreadPoolExecutor(FILES_AT_ONCE, "kaleidoscope-lineage") as threads:
         yield from threads.map(function, items)
 
 

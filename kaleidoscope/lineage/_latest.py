@@ -13,7 +13,7 @@ grows with the sources of the smaller runs, not with the rows.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import pyarrow as pa
@@ -21,11 +21,15 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from kaleidoscope.errors import ManifestError
-from kaleidoscope.lineage._files import ManifestFile, each, make_dataset, naming
+from kaleidoscope.lineage._files import FILES_AT_ONCE, ManifestFile, each, make_dataset, naming
+from kaleidoscope.manifest import ROWS_PER_GROUP
 from kaleidoscope.stores import Store
 
 _READ_AHEAD = 2
 """Row groups; a group of all columns takes about 20 MB."""
+
+_FEW_ROWS = ROWS_PER_GROUP
+"""A file of so many rows is read as a whole."""
 
 
 def read_batches(
@@ -45,20 +49,37 @@ def read_batches(
     Raises:
         ManifestError: If the expression does not fit the columns, or a file is damaged.
     """
-    for file in files:
-        try:
-            scanner = make_dataset(store, [file]).scanner(
-                columns=list(columns),
-                filter=wanted,
-                batch_readahead=_READ_AHEAD,
-                cache_metadata=False,
-            )
-        except (pa.ArrowException, TypeError) as error:
-            raise ManifestError(
-                f"the filter {wanted} does not fit the manifest: {error}"
-            ) from error
-        with naming(store, file.info):
-            yield from (batch for batch in scanner.to_batches() if batch.num_rows)
+
+    def read(file: ManifestFile) -> Iterator[Any]:
+        return _read_file(store, file, columns, wanted)
+
+    for is_small, group in groupby(files, lambda file: file.num_rows <= _FEW_ROWS):
+        some = tuple(group)
+        if not is_small:
+            yield from chain.from_iterable(map(read, some))
+            continue
+        # Of many small runs the requests take the time, so several are read at once.
+        for start in range(0, len(some), FILES_AT_ONCE):
+            window = some[start : start + FILES_AT_ONCE]
+            yield from chain.from_iterable(each(lambda file: list(read(file)), window))
+
+
+def _read_file(
+    store: Store, file: ManifestFile, columns: Sequence[str], wanted: Any
+) -> Iterator[Any]:
+    try:
+        scanner = make_dataset(store, [file]).scanner(
+            columns=list(columns),
+            filter=wanted,
+            # Row groups are read ahead by the rows of so many batches.
+            batch_size=ROWS_PER_GROUP,
+            batch_readahead=_READ_AHEAD,
+            cache_metadata=False,
+        )
+    except (pa.ArrowException, TypeError) as error:
+        raise ManifestError(f"the filter {wanted} does not fit the manifest: {error}") from error
+    with naming(store, file.info):
+        yield from (batch for batch in scanner.to_batches() if batch.num_rows)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kaleidoscope.errors import ManifestError, StoreError
 from kaleidoscope.lineage import Lineage, read_manifest
-from kaleidoscope.manifest import SCHEMA
+from kaleidoscope.manifest import ROWS_PER_GROUP, SCHEMA
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.runs import RunKeys
 from kaleidoscope.settings import Settings
@@ -171,6 +171,18 @@ def test_one_class_of_many_rows_is_a_small_share_of_the_bytes(tmp_path: Path) ->
     output = lineage.find(rows["output_key"].iloc[100])
     assert len(lineage.siblings(output)) == 63
     assert store.size < 0.35 * sum(sizes)
+
+
+def test_a_scan_of_all_holds_a_few_row_groups_of_many(tmp_path: Path) -> None:
+    keys = list(manifests.source_keys(["cat", "dog"], 2_000))
+    rows = manifests.many_rows(keys, run_id=RUN)
+    manifests.commit(LocalStore(tmp_path), RUN, [rows])
+    size = rows.nbytes
+    del rows
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in Lineage.open(tmp_path).scan()]
+    assert len(held) >= 4_000 * 64 // ROWS_PER_GROUP
+    assert max(held) < 0.6 * size
 
 
 def test_a_manifest_is_read_from_s3_by_ranges(
