@@ -319,8 +319,9 @@ def _check_adds_to(earlier: Request, destination: Store, source: Store, recipe: 
         raise PlanError(
             f"{destination.uri} holds images of recipe {earlier.recipe.digest}, made by run "
             f"{earlier.run_id}; recipe {recipe.digest} does not only add to it. {conflict}. A "
-            "recipe may add transforms behind the others and select more nodes; anything else "
-            "would mix two data sets. Choose another destination, or take the change back"
+            "recipe may add transforms behind the others, select more nodes and ask for more "
+            "images for each class; anything else would mix two data sets. Choose another "
+            "destination, or take the change back"
         )
 
 

@@ -27,7 +27,7 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> st
     cost = plan.per_source
     calls = f"{cost.num_outputs:,} of each source by {cost.num_calls:,} transform calls"
     if plan.num_outputs != plan.num_sources * cost.num_outputs:
-        calls = f"what is missing of the {cost.num_outputs:,} that a source has"
+        calls = f"some of the {cost.num_outputs:,} in the tree of each source"
     time = f"about {format_seconds(plan.cpu_s / cpus)} on {cpus} CPUs"
     lines = [
         ("sources", f"{plan.num_sources:,} ({format_bytes(plan.source_bytes)})"),
@@ -35,7 +35,7 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> st
         ("gone", _describe_gone(plan)),
         ("left out", ", ".join(f"{count:,} {reason}" for reason, count in plan.left_out.items())),
         ("images", f"{plan.num_outputs:,}, {calls}"),
-        ("classes", _describe_classes(plan)),
+        *_describe_classes(plan),
         ("size", f"about {format_bytes(plan.output_bytes)}"),
         ("shards", f"{plan.num_shards:,}"),
         ("time", f"{time} ({format_seconds(plan.cpu_s)} of CPU)"),
@@ -46,18 +46,18 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> st
     return _columns(lines)
 
 
-def _describe_classes(plan: Plan) -> str:
-    """Name the classes that stay short first, and not all of very many."""
+def _describe_classes(plan: Plan) -> list[tuple[str, str]]:
+    """Give each class a line, those that stay short first, and not all of very many."""
     shares = sorted(plan.classes, key=lambda share: -share.num_short)
     texts = [
-        f"{share.label or 'without a class'} {share.num_images:,} of {share.num_wanted:,}"
+        f"{share.label or 'without a class'}: {share.num_images:,} of {share.num_wanted:,} images"
         f" from {share.num_sources:,} sources"
-        + (f" ({share.num_short:,} short)" if share.num_short else "")
+        + (f", {share.num_short:,} short" if share.num_short else "")
         for share in shares[:_CLASSES_SHOWN]
     ]
     if len(shares) > _CLASSES_SHOWN:
         texts.append(f"and {len(shares) - _CLASSES_SHOWN:,} classes more")
-    return "; ".join(texts)
+    return [("" if index else "classes", text) for index, text in enumerate(texts)]
 
 
 def _describe_gone(plan: Plan) -> str:

@@ -53,7 +53,7 @@ def test_a_plan_leaves_out_the_lines_that_have_nothing_to_say() -> None:
 def test_a_plan_of_what_is_missing_says_so_and_names_what_is_gone() -> None:
     plan = replace(make_plan("transforms: [Rotate]"), num_outputs=7, num_gone=3, gone=("a", "b"))
     text = describe_plan(plan, cpus=1)
-    assert "7, what is missing of the 2 that a source has" in text
+    assert "7, some of the 2 in the tree of each source" in text
     assert "3 sources of earlier runs, whose images stay: a, b and 1 more" in text
 
 
