@@ -7,7 +7,7 @@ none of the data set then.
 """
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -49,15 +49,11 @@ def to_metadata(batches: Iterable[Any]) -> bytes:
     Args:
         batches: Record batches with the :data:`COLUMNS`, of outputs only.
     """
-    schema = pa.schema([SCHEMA.field(name).with_name(_NAMES.get(name, name)) for name in COLUMNS])
+    schema = pa.schema([(_NAMES.get(name, name), SCHEMA.field(name).type) for name in COLUMNS])
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
-        for batch in _without_empty(batches):
-            writer.write_table(
-                pa.Table.from_batches([batch]).select(COLUMNS).rename_columns(schema.names)
-            )
+        for batch in batches:
+            # Without what the manifest's schema says of missing values.
+            columns = [batch.column(name) for name in COLUMNS]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
     return buffer.getvalue()
-
-
-def _without_empty(batches: Iterable[Any]) -> Iterator[Any]:
-    return (batch for batch in batches if batch.num_rows)

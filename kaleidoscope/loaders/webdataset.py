@@ -66,7 +66,7 @@ def tar_images(  # noqa: PLR0913 -- where, what, and how; all but two have defau
     if "tar_key" not in selected.columns or selected["tar_key"].isna().any():
         raise LoaderError(
             "some images are objects of their own and not members of tars; read them with "
-            "kaleidoscope.loaders.torch.ImageDataset, or make them with output.format webdataset"
+            "kaleidoscope.loaders.torch.ImageDataset, or make them with output.container webdataset"
         )
     labels = class_indices(selected, class_names(rows) if classes is None else classes)
     tars = sorted(selected["tar_key"].unique())

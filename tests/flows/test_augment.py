@@ -55,6 +55,8 @@ def test_the_flow_makes_what_the_library_makes(photos: Path, tmp_path: Path) -> 
     assert report.num_shards == 3
     assert report.num_outputs == 16
     assert hashes(by_flow) == hashes(by_library)
+    for name in ("README.md", "metadata.parquet"):
+        assert (by_flow / name).exists()
 
 
 def test_a_second_run_of_the_same_does_nothing_and_reports_the_first(
