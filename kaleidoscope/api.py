@@ -23,7 +23,7 @@ from kaleidoscope.manifest import ShardStats
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.planning import Plan
 from kaleidoscope.recipe import Recipe, load_recipe
-from kaleidoscope.runs import RUNS_PREFIX, Report, Request, Run, load_request
+from kaleidoscope.runs import RUNS_PREFIX, Report, Request, Run, list_runs, load_request
 from kaleidoscope.settings import Settings, available_cpus
 from kaleidoscope.splits import audit_names, audit_split
 from kaleidoscope.status import Status, read_status
@@ -284,6 +284,11 @@ def audit_folder(folder: str | Path) -> dict[str, int]:
             cannot be read.
     """
     store = open_store(str(folder), settings=Settings.from_environment())
+    if any(entry.is_committed for entry in list_runs(store)):
+        raise SplitError(
+            f"{store.uri} is a destination of runs, whose folders are those of their sources; name "
+            f"a split that is saved there to audit it; there are {[*lineage.saved_names(store)]}"
+        )
     suffixes = ((info.key, PurePosixPath(info.key).suffix.lower()) for info in store.list_objects())
     names = []
     for key, suffix in suffixes:

@@ -18,6 +18,7 @@ from kaleidoscope.lineage._splitting import (
     first_of_each,
     load_split,
     make_split,
+    saved_names,
     with_split,
 )
 from kaleidoscope.lineage._walks import Walks
@@ -152,6 +153,10 @@ class Lineage(Walks):
                 damaged.
         """
         return self._with_split(load_split(self._store, name), columns, filter)
+
+    def saved_splits(self) -> tuple[str, ...]:
+        """Return the names that :meth:`load_split` takes."""
+        return saved_names(self.store)
 
     def _with_split(
         self,

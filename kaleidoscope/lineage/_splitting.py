@@ -39,6 +39,7 @@ _READERS = 16
 _ANY_SIZE = 2**40
 """Pixels: the run that made the row took its source for small enough."""
 
+_FOLDER = f"{RESERVED_FOLDER}/splits/"
 _OPTIONS = b"kaleidoscope.split"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SCHEMA = pa.schema(
@@ -119,7 +120,13 @@ def split_key(name: str) -> str:
         raise SplitError(
             f"a split's name is up to 100 letters, digits, '.', '_' and '-'; got {name!r}"
         )
-    return f"{RESERVED_FOLDER}/splits/{name}.parquet"
+    return f"{_FOLDER}{name}.parquet"
+
+
+def saved_names(store: Store) -> tuple[str, ...]:
+    """Return the names of the splits that are saved, sorted."""
+    keys = (info.key.removeprefix(_FOLDER) for info in store.list_objects(_FOLDER))
+    return tuple(key.removesuffix(".parquet") for key in keys if key.endswith(".parquet"))
 
 
 def load_split(store: Store, name: str) -> SavedSplit:
@@ -132,11 +139,8 @@ def load_split(store: Store, name: str) -> SavedSplit:
     try:
         data = store.get(key).data
     except ObjectMissingError as error:
-        prefix = f"{RESERVED_FOLDER}/splits/"
-        names = [info.key.removeprefix(prefix) for info in store.list_objects(prefix)]
         raise SplitError(
-            f"{store.uri} has no split {name!r}; it has "
-            f"{[name.removesuffix('.parquet') for name in names]}"
+            f"{store.uri} has no split {name!r}; it has {[*saved_names(store)]}"
         ) from error
     return SavedSplit.from_parquet(data, origin=f"{store.uri}: {key}")
 

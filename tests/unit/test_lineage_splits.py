@@ -76,6 +76,7 @@ def test_a_saved_split_refuses_what_came_since_until_it_is_extended(
     pd.testing.assert_frame_equal(lineage.load_split("half"), extended)
     with pytest.raises(SplitError, match=r"has no split 'full'; it has \['half'\]"):
         lineage.load_split("full")
+    assert lineage.saved_splits() == ("half",)
     with pytest.raises(SplitError, match="a split's name"):
         lineage.load_split("../runs")
     lineage.store.put("_kaleidoscope/splits/cut.parquet", b"PAR1")

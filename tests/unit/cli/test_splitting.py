@@ -106,6 +106,7 @@ def test_what_an_audit_cannot_tell_is_wrong_input(
         ([tars.parent], "audit the column of the table"),
         ([tmp_path / "tars", "--name", "x", "--column", "y"], "a saved split has no --column"),
         ([made, "--name", "none"], "has no split 'none'"),
+        ([made], "is a destination of runs"),
         ([made, "--column", "split"], "a table is a .csv or .parquet file"),
         ([table, "--column", "split"], "cannot be read"),
     ]
