@@ -51,6 +51,20 @@ def output_key(source_key: str, node: str, extension: str) -> str:
     return posixpath.join(folder, output)
 
 
+def tar_key(run_id: str, shard: int, number: int) -> str:
+    """Return where a tar of outputs goes, relative to the destination.
+
+    It follows from the run and not from who runs it when, so a shard that is run again replaces
+    its own tars, and a later run none.
+
+    Args:
+        run_id: The run.
+        shard: Index of the shard.
+        number: Of the tar within the shard, from 0.
+    """
+    return f"{run_id}-{shard:05d}-{number:03d}.tar"
+
+
 def label_of(source_key: str) -> str | None:
     """Return the class of a source, which is the folder it lies in; None at the top."""
     folder = posixpath.dirname(source_key)

@@ -8,9 +8,15 @@ was measured below the prediction.
 from kaleidoscope.manifest import ROWS_HELD
 from kaleidoscope.planning import PIXELS_WHERE_UNKNOWN, bytes_per_pixel
 from kaleidoscope.recipe import Recipe
-from kaleidoscope.shard import MAX_OUTPUTS_WAITING, OUTPUTS_PER_WRITE, SOURCES_AHEAD
+from kaleidoscope.shard import (
+    MAX_OUTPUTS_WAITING,
+    OUTPUTS_AHEAD_PER_WORKER,
+    OUTPUTS_PER_WRITE,
+    SOURCES_AHEAD,
+)
+from kaleidoscope.stores import PIECE_SIZE, PIECES_AT_ONCE
 
-LIBRARIES_BYTES = 200_000_000
+LIBRARIES_BYTES = 215_000_000
 """The interpreter with its libraries and what allocators keep of freed memory; the libraries are
 180 MB, 50 of them pandas, which pyarrow imports with the first column that it makes."""
 
@@ -55,8 +61,12 @@ def predict_peak_bytes(
     per_worker = (depth + SCRATCH_FRAMES) * frame + decoding + SOURCES_AHEAD * largest_source_bytes
     output = round(frame / _CHANNELS * bytes_per_pixel(recipe.output) * _DETAIL)
     num_outputs = MAX_OUTPUTS_WAITING + workers * OUTPUTS_PER_WRITE
+    pieces = 0
+    if recipe.output.container == "webdataset":
+        num_outputs += workers * OUTPUTS_AHEAD_PER_WORKER
+        pieces = (PIECES_AT_ONCE + 1) * PIECE_SIZE
     rows = ROWS_HELD * ROW_BYTES
-    return LIBRARIES_BYTES + workers * per_worker + num_outputs * output + rows
+    return LIBRARIES_BYTES + workers * per_worker + num_outputs * output + pieces + rows
 
 
 def _root_pixels(recipe: Recipe, source_pixels: int) -> int:

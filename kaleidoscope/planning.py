@@ -6,6 +6,7 @@ not more.
 """
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from kaleidoscope.balance import ClassShare
 from kaleidoscope.errors import PlanError
 from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Output, Recipe
+from kaleidoscope.stores import PIECE_SIZE
 from kaleidoscope.tree import Tree
 
 DECODE_NS_PER_BYTE = 16.0
@@ -62,6 +64,8 @@ class Estimate:
     """Indices of the recipe's steps in the order whose transforms cost least."""
     cheapest_transform_cpu_s: float
     """CPU seconds of the transforms in that order."""
+    puts_per_output: float = 1.0
+    """Requests that write; in tars, a part of an upload holds many images."""
 
     def work_s(self, source: PlannedSource) -> float:
         """Return the CPU seconds for what is to be made of this source."""
@@ -107,7 +111,12 @@ def estimate(recipe: Recipe) -> Estimate:
         output_bytes=round(tree.num_outputs * pixels * bytes_per_pixel(recipe.output)),
         cheapest_order=cheapest,
         cheapest_transform_cpu_s=cost_ns[cheapest] * pixels / 1e9,
+        puts_per_output=_puts_per_output(recipe.output, pixels),
     )
+
+
+def _puts_per_output(output: Output, pixels: int) -> float:
+    return 1.0 if output.container == "files" else pixels * bytes_per_pixel(output) / PIECE_SIZE
 
 
 def _orders(recipe: Recipe) -> tuple[tuple[int, ...], ...]:
@@ -235,7 +244,9 @@ class Plan:
     @property
     def num_puts(self) -> int:
         """Requests that write: images, plan, parts, manifest and marker."""
-        return self.num_outputs + 2 * self.num_shards + 5
+        return math.ceil(self.num_outputs * self.per_source.puts_per_output) + (
+            2 * self.num_shards + 5
+        )
 
     @property
     def put_usd(self) -> float:

@@ -96,6 +96,11 @@ class Output(_Strict):
         default="jpeg", description="File format; source: the format of each source image."
     )
     quality: int = Field(default=95, ge=1, le=100, description="JPEG and WebP quality.")
+    container: Literal["files", "webdataset"] = Field(
+        default="files",
+        description="files: an object for each image. webdataset: tars of images, each beside a "
+        "JSON file with its label; a PUT for thousands of images.",
+    )
 
 
 class Select(_Strict):
@@ -227,6 +232,8 @@ class Recipe(_Strict):
         # A field that came later is left out where it is not used, so that old digests stand.
         unused = {"balance"} if self.balance is None else set()
         document: dict[str, Any] = self.model_dump(mode="json", exclude={"limits", *unused})
+        if self.output.container == "files":
+            del document["output"]["container"]
         document["versions"] = list(self.versions)
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,12 +4,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from kaleidoscope.errors import StoreError
 from kaleidoscope.model import ObjectInfo
-from kaleidoscope.stores import SkipListener, Store, StoredObject
+from kaleidoscope.stores import ObjectWriter, SkipListener, Store, StoredObject
 
 Action = Literal["list", "get", "head", "put", "create", "replace", "delete"]
 WRITES: frozenset[Action] = frozenset({"put", "create", "replace", "delete"})
@@ -61,6 +62,13 @@ class WatchedStore:
     def put(self, key: str, data: bytes) -> None:
         self.before("put", key)
         self.inner.put(key, data)
+        self.after("put", key)
+
+    @contextmanager
+    def write_in_pieces(self, key: str) -> Iterator[ObjectWriter]:
+        with self.inner.write_in_pieces(key) as writer:
+            yield writer
+            self.before("put", key)
         self.after("put", key)
 
     def create(self, key: str, data: bytes) -> None:

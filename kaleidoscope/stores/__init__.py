@@ -11,16 +11,19 @@ from urllib.parse import unquote, urlsplit
 
 from kaleidoscope.errors import SettingsError
 from kaleidoscope.settings import Settings
-from kaleidoscope.stores._base import SkipListener, Store, StoredObject
+from kaleidoscope.stores._base import ObjectWriter, SkipListener, Store, StoredObject
 from kaleidoscope.stores._keys import InvalidKeyError, find_key_defect
 from kaleidoscope.stores._ordering import in_key_order
 from kaleidoscope.stores._s3_connection import S3Credentials
 from kaleidoscope.stores.local import LocalStore
-from kaleidoscope.stores.s3 import S3Store
+from kaleidoscope.stores.s3 import PIECE_SIZE, PIECES_AT_ONCE, S3Store
 
 __all__ = [
+    "PIECES_AT_ONCE",
+    "PIECE_SIZE",
     "InvalidKeyError",
     "LocalStore",
+    "ObjectWriter",
     "S3Credentials",
     "S3Store",
     "SkipListener",

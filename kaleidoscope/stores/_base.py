@@ -1,6 +1,7 @@
 """The port through which all data comes and goes: objects under a prefix."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -16,6 +17,17 @@ class StoredObject:
 
     info: ObjectInfo
     data: bytes
+
+
+class ObjectWriter(Protocol):
+    """Takes the bytes of one object, piece by piece."""
+
+    def write(self, data: bytes) -> None:
+        """Add bytes behind those that were written before.
+
+        Raises:
+            StoreError: If the store is down or keeps failing.
+        """
 
 
 class Store(Protocol):
@@ -75,6 +87,13 @@ class Store(Protocol):
 
     def put(self, key: str, data: bytes) -> None:
         """Write the whole object, replacing what was there; readers see old or new, never half."""
+
+    def write_in_pieces(self, key: str) -> AbstractContextManager[ObjectWriter]:
+        """Write an object that is too large to hold, replacing what was there.
+
+        It appears, whole, when the block is left; left by an error, nothing appears and what was
+        there stays. Memory holds a few pieces of a fixed size. One thread writes.
+        """
 
     def create(self, key: str, data: bytes) -> None:
         """Write the object if there is none; of racing creators exactly one succeeds.

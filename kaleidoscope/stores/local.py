@@ -2,6 +2,8 @@
 
 # A Path for each of a million files costs as much as the system calls that they are for.
 # ruff: noqa: PTH100, PTH103, PTH108, PTH112, PTH113, PTH116, PTH118, PTH120, PTH123
+# The file of an object that is written in pieces outlives the function that opens it.
+# ruff: noqa: SIM115
 
 import contextlib
 import errno
@@ -21,7 +23,7 @@ from kaleidoscope.errors import (
     StoreError,
 )
 from kaleidoscope.model import ObjectInfo
-from kaleidoscope.stores._base import SkipListener, StoredObject
+from kaleidoscope.stores._base import ObjectWriter, SkipListener, StoredObject
 from kaleidoscope.stores._keys import InvalidKeyError, check_key, find_key_defect, log_skipped
 
 TEMPORARY_FOLDER = "_kaleidoscope/tmp"
@@ -110,6 +112,19 @@ class LocalStore:
         with self._translated(key), self._written(data) as temporary:
             _with_parent(os.replace, temporary, path)
 
+    @contextlib.contextmanager
+    def write_in_pieces(self, key: str) -> Iterator[ObjectWriter]:
+        """Write the file elsewhere and move it to its place when it is whole."""
+        path = self._locate(key)
+        with self._temporary() as temporary:
+            with self._translated(key):
+                file = self._begin(temporary)
+            with contextlib.closing(file):
+                yield _LocalWriter(file, lambda: self._translated(key))
+                with self._translated(key):
+                    file.close()
+                    _with_parent(os.replace, temporary, path)
+
     def create(self, key: str, data: bytes) -> None:
         """Write the file elsewhere and link it to its place, which fails if that is taken."""
         path = self._locate(key)
@@ -159,16 +174,16 @@ class LocalStore:
     @contextlib.contextmanager
     def _written(self, data: bytes) -> Iterator[str]:
         """Give a file that holds ``data`` and is to be moved; remove it if that fails."""
+        with self._temporary() as temporary:
+            with self._begin(temporary) as file:
+                file.write(data)
+            yield temporary
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[str]:
+        """Give a path for a file that is to be moved; remove it if that fails."""
         temporary = f"{self._temporary_folder}/{uuid.uuid4().hex}"
         try:
-            try:
-                _write(temporary, data)
-            except FileNotFoundError:
-                os.makedirs(self._temporary_folder, exist_ok=True)
-                _write(temporary, data)
-            if not self._has_swept:
-                self._has_swept = True
-                self._remove_leftovers(os.stat(temporary).st_mtime)
             yield temporary
         except BaseException:
             with contextlib.suppress(OSError):
@@ -180,6 +195,17 @@ class LocalStore:
         with open(f"{self._temporary_folder}/{_LOCK}", "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def _begin(self, temporary: str) -> BinaryIO:
+        try:
+            file = open(temporary, "wb")
+        except FileNotFoundError:
+            os.makedirs(self._temporary_folder, exist_ok=True)
+            file = open(temporary, "wb")
+        if not self._has_swept:
+            self._has_swept = True
+            self._remove_leftovers(os.fstat(file.fileno()).st_mtime)
+        return file
 
     def _remove_leftovers(self, now: float) -> None:
         """Remove what killed writers left.
@@ -260,6 +286,22 @@ class LocalStore:
             raise kind(f"{self.uri}: {error.strerror} for {key}") from error
 
 
+class _LocalWriter:
+    """Writes the pieces of an object to its file."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        translated: Callable[[], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        self._file = file
+        self._translated = translated
+
+    def write(self, data: bytes) -> None:
+        with self._translated():
+            self._file.write(data)
+
+
 def _identities_above(path: str) -> tuple[tuple[int, int], ...]:
     """Return device and inode of each folder that a path lies in.
 
@@ -271,11 +313,6 @@ def _identities_above(path: str) -> tuple[tuple[int, int], ...]:
             status = os.stat(folder)
             found.append((status.st_dev, status.st_ino))
     return tuple(found)
-
-
-def _write(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
 
 
 def _with_parent(place: Callable[[str, str], None], temporary: str, path: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -15,17 +16,24 @@ from kaleidoscope.errors import (
 )
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.settings import Settings
-from kaleidoscope.stores._base import SkipListener, StoredObject
+from kaleidoscope.stores._base import ObjectWriter, SkipListener, StoredObject
 from kaleidoscope.stores._keys import check_key, find_key_defect, log_skipped
 from kaleidoscope.stores._ordering import in_key_order
 from kaleidoscope.stores._s3_connection import S3Connection, S3Credentials
 from kaleidoscope.stores._s3_errors import translated
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta, PutMode, PutResult
+    from obstore import Attributes, ObjectMeta, PutMode, PutResult, WritableFile
 
 MULTIPART_SIZE = 16 * 1024 * 1024
 """Objects of more bytes go up in parts of this size."""
+
+PIECE_SIZE = 8 * 1024 * 1024
+"""Bytes of a part of an object that is written in pieces; 10,000 of them are the most that S3
+takes, 80 GB."""
+
+PIECES_AT_ONCE = 4
+"""Parts of one object that are under way; each is held in memory."""
 
 _IMPORTED_IN = os.getpid()
 """A process with another number was forked off. obstore's threads did not come along, and it waits
@@ -158,6 +166,26 @@ class S3Store:
         """Write the whole object."""
         self._write(key, data, "overwrite")
 
+    @contextmanager
+    def write_in_pieces(self, key: str) -> Iterator[ObjectWriter]:
+        """Write the object by a multipart upload.
+
+        What is left of one that failed is no object; a lifecycle rule of the bucket removes it.
+        """
+        path = self._locate(key)
+        self._refuse_fork(f"write {key}")
+        with translated(self.uri, f"begin {key}"):
+            file = obstore.open_writer(
+                self._client,
+                path,
+                attributes=_attributes(key),
+                buffer_size=PIECE_SIZE,
+                max_concurrency=PIECES_AT_ONCE,
+            )
+        yield _S3Writer(file, self.uri, key)
+        with translated(self.uri, f"finish {key}"):
+            file.close()
+
     def create(self, key: str, data: bytes) -> None:
         """Write the object by a conditional request (``If-None-Match: *``)."""
         self._write(key, data, "create")
@@ -195,13 +223,12 @@ class S3Store:
     def _write(self, key: str, data: bytes, mode: "PutMode") -> "PutResult":
         path = self._locate(key)
         self._refuse_fork(f"write {key}")
-        content_type = _CONTENT_TYPES.get(key[key.rfind(".") :].lower())
         with translated(self.uri, f"write {key}"):
             return obstore.put(
                 self._client,
                 path,
                 data,
-                attributes=None if content_type is None else {"Content-Type": content_type},
+                attributes=_attributes(key),
                 mode=mode,
                 chunk_size=MULTIPART_SIZE,
             )
@@ -249,6 +276,24 @@ class S3Store:
             if self._list_client is None:
                 self._list_client = self._connection.make_list_client()
         return self._list_client
+
+
+class _S3Writer:
+    """Hands the pieces of an object to its multipart upload."""
+
+    def __init__(self, file: "WritableFile", uri: str, key: str) -> None:
+        self._file = file
+        self._uri = uri
+        self._key = key
+
+    def write(self, data: bytes) -> None:
+        with translated(self._uri, f"write to {self._key}"):
+            self._file.write(data)
+
+
+def _attributes(key: str) -> "Attributes | None":
+    content_type = _CONTENT_TYPES.get(key[key.rfind(".") :].lower())
+    return None if content_type is None else {"Content-Type": content_type}
 
 
 def _make_info(key: str, meta: "ObjectMeta") -> ObjectInfo:

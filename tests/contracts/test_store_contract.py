@@ -267,6 +267,52 @@ def test_a_reader_never_sees_half_of_a_put(store: Store) -> None:
     assert seen <= versions
 
 
+PIECE = bytes(range(256)) * 4096
+
+
+@pytest.mark.parametrize("num_pieces", [0, 1, 40])
+def test_an_object_written_in_pieces_comes_back_whole(store: Store, num_pieces: int) -> None:
+    with store.write_in_pieces("a/large.tar") as writer:
+        for _ in range(num_pieces):
+            writer.write(PIECE)
+    assert store.get("a/large.tar").data == PIECE * num_pieces
+    assert keys_of(store) == ["a/large.tar"]
+
+
+@pytest.mark.parametrize("num_pieces", [1, 40])
+def test_an_object_in_pieces_is_not_there_before_it_is_whole(store: Store, num_pieces: int) -> None:
+    with store.write_in_pieces("large.tar") as writer:
+        for _ in range(num_pieces):
+            writer.write(PIECE)
+        assert keys_of(store, "large") == []
+    assert keys_of(store, "large") == ["large.tar"]
+
+
+@pytest.mark.parametrize("num_pieces", [1, 40])
+def test_an_object_in_pieces_that_was_given_up_leaves_what_was_there(
+    store: Store, num_pieces: int
+) -> None:
+    store.put("large.tar", b"before")
+
+    def write_and_fail() -> None:
+        with store.write_in_pieces("large.tar") as writer:
+            for _ in range(num_pieces):
+                writer.write(PIECE)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_and_fail()
+    assert store.get("large.tar").data == b"before"
+    assert keys_of(store) == ["large.tar"]
+
+
+def test_writing_in_pieces_replaces_what_was_there(store: Store) -> None:
+    store.put("large.tar", b"before")
+    with store.write_in_pieces("large.tar") as writer:
+        writer.write(b"after")
+    assert store.get("large.tar").data == b"after"
+
+
 def test_a_deleted_object_is_gone_and_a_missing_one_no_error(store: Store) -> None:
     put_all(store, ["a", "b", "c/d"])
     store.delete(["a", "c/d", "never/was", "b/neither"])

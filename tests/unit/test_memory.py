@@ -54,22 +54,30 @@ def measure_peak(source: Path, destination: Path, recipe: Recipe, *, workers: in
 
 
 @pytest.mark.parametrize(
-    ("number", "size", "side", "steps", "workers"),
+    ("number", "size", "side", "steps", "workers", "container"),
     [
-        pytest.param(4, (640, 480), 400, 6, 1, id="few"),
-        pytest.param(80, (640, 480), 64, 6, 1, id="more rows than are held"),
-        pytest.param(6, (1600, 1200), 960, 4, 2, id="large"),
-        pytest.param(2, (640, 480), 400, 8, 2, id="deep"),
+        pytest.param(4, (640, 480), 400, 6, 1, "files", id="few"),
+        pytest.param(80, (640, 480), 64, 6, 1, "files", id="more rows than are held"),
+        pytest.param(6, (1600, 1200), 960, 4, 2, "files", id="large"),
+        pytest.param(2, (640, 480), 400, 8, 2, "files", id="deep"),
+        pytest.param(16, (640, 480), 400, 6, 2, "webdataset", id="tars"),
     ],
 )
 def test_a_process_stays_below_what_is_predicted(  # noqa: PLR0913, PLR0917 -- a table.
-    tmp_path: Path, number: int, size: tuple[int, int], side: int, steps: int, workers: int
+    tmp_path: Path,
+    number: int,
+    size: tuple[int, int],
+    side: int,
+    steps: int,
+    workers: int,
+    container: str,
 ) -> None:
     width, height = size
     source = tmp_path / "source"
     largest = make_photographs(source, number=number, width=width, height=height)
     document = classic(side=side).model_dump(mode="json")
     document["transforms"] = [*document["transforms"], "VerticalFlip", "Hue"][:steps]
+    document["output"]["container"] = container
     recipe = Recipe.from_mapping(document)
     measured = measure_peak(source, tmp_path / "destination", recipe, workers=workers)
     predicted = predict_peak_bytes(recipe, workers=workers, largest_source_bytes=largest)

@@ -18,7 +18,7 @@ from kaleidoscope.errors import AccessError, StoreError, TransformError
 from kaleidoscope.manifest import RunFacts, ShardStats, read_stats
 from kaleidoscope.model import BgrImage, ObjectInfo, PlannedSource
 from kaleidoscope.pipeline import StartOptions
-from kaleidoscope.shard import augment_shard
+from kaleidoscope.shard import _sources, _threads, augment_shard
 from kaleidoscope.stores import InvalidKeyError
 from kaleidoscope.transforms.contrast import ContrastScaled
 from tests import data_sets, image_files
@@ -195,19 +195,19 @@ def test_a_store_that_is_down_ends_the_shard_after_few_writes(tmp_path: Path, wo
 def test_writes_that_wait_are_not_tried_once_one_has_failed(tmp_path: Path) -> None:
     """Each takes its full time to fail while a store is down, 45 s for S3."""
     place = data_sets.local(tmp_path, data_sets.plain_images(40))
-    all_writing = threading.Barrier(shard.NUM_WRITERS, timeout=DEADLINE_S)
+    all_writing = threading.Barrier(_threads.NUM_WRITERS, timeout=DEADLINE_S)
     tried: list[str] = []
 
     def fail_together(_action: str, key: str) -> None:
         tried.append(key)
-        if len(tried) <= shard.NUM_WRITERS:
+        if len(tried) <= _threads.NUM_WRITERS:
             all_writing.wait()
         raise StoreError("the store is down")
 
     store = WatchedStore(place.destination, before=fail_together)
     with pytest.raises(StoreError, match="is down"):
         run(Place(place.source, store), workers=2)
-    assert len(tried) == shard.NUM_WRITERS
+    assert len(tried) == _threads.NUM_WRITERS
 
 
 def with_unreadable_source(place: Place, error: StoreError) -> Place:
@@ -257,9 +257,9 @@ def test_sources_that_have_not_begun_when_a_shard_ends_are_left(
     place = data_sets.local(tmp_path, data_sets.plain_images(20))
     [first, *_] = place.source.list_objects()
     stopped = threading.Event()
-    stop = shard._Threads._stop_on_error
+    stop = _threads.Threads._stop_on_error
 
-    def stop_and_tell(threads: shard._Threads, *error: Any) -> None:
+    def stop_and_tell(threads: _threads.Threads, *error: Any) -> None:
         stop(threads, *error)
         stopped.set()
 
@@ -270,7 +270,7 @@ def test_sources_that_have_not_begun_when_a_shard_ends_are_left(
     def fail(_: ShardStats) -> None:
         raise Stopped
 
-    monkeypatch.setattr(shard._Threads, "_stop_on_error", stop_and_tell)
+    monkeypatch.setattr(_threads.Threads, "_stop_on_error", stop_and_tell)
     source = WatchedStore(place.source, before=read_others_later)
     with pytest.raises(Stopped):
         run(Place(source, place.destination), workers=1, on_progress=fail)
@@ -351,9 +351,10 @@ def test_no_more_outputs_wait_for_a_slow_store_than_the_bound(
     workers, waiting = 3, 5
     # One more is in the hands of each worker.
     bound = waiting + workers
-    monkeypatch.setattr(shard, "MAX_OUTPUTS_WAITING", waiting)
-    monkeypatch.setattr(shard, "OUTPUTS_PER_WRITE", 1)
-    monkeypatch.setattr(shard, "NUM_WRITERS", 2)
+    monkeypatch.setattr(_threads, "MAX_OUTPUTS_WAITING", waiting)
+    for module in (_threads, _sources):
+        monkeypatch.setattr(module, "OUTPUTS_PER_WRITE", 1)
+    monkeypatch.setattr(_threads, "NUM_WRITERS", 2)
     place = data_sets.local(tmp_path, data_sets.plain_images(20))
     changed = threading.Condition()
     num_encoded = num_written = most_waiting = 0

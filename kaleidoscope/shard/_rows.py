@@ -1,0 +1,78 @@
+"""The rows of the manifest that a shard writes."""
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from functools import lru_cache
+
+from kaleidoscope.augment import EncodedOutput, Root
+from kaleidoscope.codecs import EncodeSpec, extension_for
+from kaleidoscope.errors import KaleidoscopeError
+from kaleidoscope.identity import label_of, output_id, output_key, source_id
+from kaleidoscope.manifest import Record, SourceFacts
+from kaleidoscope.model import ObjectInfo
+from kaleidoscope.tree import Applied, Sampled
+
+
+def source_facts(info: ObjectInfo) -> SourceFacts:
+    return SourceFacts(
+        source_id=source_id(info.key),
+        source_key=info.key,
+        source_etag=info.etag,
+        source_version_id=info.version_id,
+        label=label_of(info.key),
+    )
+
+
+def with_header(facts: SourceFacts, root: Root) -> SourceFacts:
+    return replace(
+        facts,
+        source_sha256=root.sha256,
+        source_width=root.header.width,
+        source_height=root.header.height,
+        source_format=root.header.format,
+        source_mode=root.header.mode,
+        source_conversion=root.header.conversion,
+    )
+
+
+def output_record(facts: SourceFacts, root: Root, output: EncodedOutput) -> Record:
+    node = output.growth.node
+    edges: list[Applied[Sampled]] = [root.edge, *output.growth.chain]
+    height, width = output.growth.image.shape[:2]
+    return Record(
+        source=facts,
+        output_id=output_id(facts.source_key, node.name),
+        parent_id=None if node.parent is None else output_id(facts.source_key, node.parent),
+        node=node.name,
+        status="ok",
+        depth=node.depth,
+        op=edges[-1].name,
+        params=edges[-1].params,
+        ops=f"[{','.join(edge.text for edge in edges)}]",
+        encoding=_encoding(output.spec),
+        output_key=output_key(facts.source_key, node.name, f".{extension_for(output.spec.format)}"),
+        format=output.spec.format,
+        width=width,
+        height=height,
+        size=len(output.data),
+        sha256=hashlib.sha256(output.data).hexdigest(),
+    )
+
+
+@lru_cache(maxsize=8)
+def _encoding(spec: EncodeSpec) -> str:
+    return json.dumps(asdict(spec), separators=(",", ":"))
+
+
+def failed_record(facts: SourceFacts, node: str, error: Exception) -> Record:
+    # What is not ours is named by its class: a MemoryError, or a defect to report.
+    reason = error.reason if isinstance(error, KaleidoscopeError) else type(error).__name__
+    return Record(
+        source=facts,
+        output_id=output_id(facts.source_key, node),
+        node=node,
+        status="failed",
+        error_type=reason,
+        error_message=str(error),
+    )
