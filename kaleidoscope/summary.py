@@ -46,6 +46,12 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> st
     return _columns(lines)
 
 
+def describe_idle(plan: Plan) -> str:
+    """Return in a line or two why a plan without shards has nothing to do, and what is gone."""
+    text = f"Nothing to do: nothing is missing of {plan.num_done:,} sources."
+    return f"{text} Gone: {_describe_gone(plan)}." if plan.num_gone else text
+
+
 def _describe_classes(plan: Plan) -> list[tuple[str, str]]:
     """Give each class a line, those that stay short first, and not all of very many."""
     shares = sorted(plan.classes, key=lambda share: -share.num_short)

@@ -84,7 +84,7 @@ def run_and_say(  # noqa: PLR0913 -- a command's options.
     from kaleidoscope.lease import WAIT_S
     from kaleidoscope.manifest import ShardStats
     from kaleidoscope.recipe import load_recipe
-    from kaleidoscope.summary import describe_report, format_bytes
+    from kaleidoscope.summary import describe_idle, describe_report, format_bytes
 
     loaded = load_recipe(recipe, seed=seed)
     with progress_bar() as progress:
@@ -116,7 +116,7 @@ def run_and_say(  # noqa: PLR0913 -- a command's options.
             on_progress=on_progress,
         )
     if plan is not None and not plan.num_shards:
-        console.print(f"Nothing to do: all {plan.num_done:,} sources were done before.")
+        console.print(describe_idle(plan), markup=False, highlight=False, soft_wrap=True)
         if as_json:
             typer.echo(report.to_json())
         return

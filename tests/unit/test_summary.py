@@ -7,7 +7,13 @@ import pytest
 from kaleidoscope.planning import Plan, estimate
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import Report
-from kaleidoscope.summary import describe_plan, describe_report, format_bytes, format_seconds
+from kaleidoscope.summary import (
+    describe_idle,
+    describe_plan,
+    describe_report,
+    format_bytes,
+    format_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,15 @@ def test_a_plan_of_what_is_missing_says_so_and_names_what_is_gone() -> None:
     text = describe_plan(plan, cpus=1)
     assert "7, some of the 2 in the tree of each source" in text
     assert "3 sources of earlier runs, whose images stay: a, b and 1 more" in text
+
+
+def test_a_plan_without_work_names_what_is_gone() -> None:
+    plan = replace(make_plan("transforms: [Rotate]"), num_shards=0, num_done=1200)
+    assert describe_idle(plan) == "Nothing to do: nothing is missing of 1,200 sources."
+    gone = replace(plan, num_gone=1, gone=("a.jpg",))
+    assert describe_idle(gone).endswith(
+        " Gone: 1 sources of earlier runs, whose images stay: a.jpg."
+    )
 
 
 def test_a_report_names_failures_by_reason_and_the_manifest() -> None:
