@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from kaleidoscope import card, lineage, pipeline, verification
+from kaleidoscope import card, lineage, pipeline, pruning, verification
 from kaleidoscope.errors import ManifestError, SettingsError, SplitError
 from kaleidoscope.identity import RESERVED_FOLDER
 from kaleidoscope.lease import WAIT_S, Holder, hold
@@ -22,6 +22,7 @@ from kaleidoscope.listing import IMAGE_EXTENSIONS
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.planning import Plan
+from kaleidoscope.pruning import Pruning
 from kaleidoscope.recipe import Recipe, load_recipe
 from kaleidoscope.runs import RUNS_PREFIX, Report, Request, Run, list_runs, load_request
 from kaleidoscope.settings import Settings, available_cpus
@@ -161,6 +162,37 @@ def what_to_retry(destination: str | Path) -> tuple[Request, bool]:
             f"no run in {store.uri} came to its first image; start it again with `run`"
         )
     return load_request(store, planned[-1].run_id), found.interrupted is not None
+
+
+def prune(
+    destination: str | Path,
+    *,
+    dry_run: bool = True,
+    wait_s: float = WAIT_S,
+    on_wait: Callable[[Holder], None] | None = None,
+) -> Pruning:
+    """Take outputs out of a data set whose source went away, was replaced or failed.
+
+    Args:
+        destination: The folder or ``s3://bucket/prefix`` that runs wrote to. Where the sources
+            are, it has recorded.
+        dry_run: Only say what would go.
+        wait_s: Seconds to wait for a run that is at work in the destination; 0 refuses at once.
+        on_wait: Called once, with who it is, when there is another to wait for.
+
+    Raises:
+        KaleidoscopeError: If nothing is committed there, a run waits to be finished, there is no
+            source at all, another run is at work, or a store fails.
+    """
+    opened = partial(open_store, settings=Settings.from_environment())
+    outputs = opened(str(destination))
+    sources = opened(what_to_retry(destination)[0].source)
+    if dry_run:
+        return pruning.look(sources, outputs)
+    with hold(outputs, this_process(), wait_s=wait_s, on_wait=on_wait) as lease:
+        done = pruning.prune(sources, outputs, now=datetime.now(UTC), lease=lease)
+        card.refresh_card(outputs)
+        return done
 
 
 def verify(destination: str | Path, *, options: VerifyOptions | None = None) -> Verification:

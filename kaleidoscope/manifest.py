@@ -132,12 +132,13 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One output, or one source that failed."""
+    """One output, or one source that failed or was taken out of the data set."""
 
     source: SourceFacts
     output_id: str
     node: str
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "pruned"]
+    """Pruned: no row of an earlier run stands for the source, of which the data set has nothing."""
     depth: int = 0
     parent_id: str | None = None
     op: str | None = None
@@ -171,6 +172,8 @@ class ShardStats:
     """Seconds from the shard's start to its part."""
     errors: Mapping[str, int] = field(default_factory=dict)
     """Failed sources by ``error_type``."""
+    num_pruned: int = 0
+    """Sources that were taken out of the data set."""
 
     @classmethod
     def total(cls, shards: Iterable["ShardStats"]) -> "ShardStats":

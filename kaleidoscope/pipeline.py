@@ -13,16 +13,21 @@ from itertools import chain, islice
 
 from kaleidoscope.calibration import calibrate
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
+from kaleidoscope.identity import label_of, output_id, source_id
 from kaleidoscope.increments import NUM_READERS, History, MissingSources, find_conflict
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
+    PartWriter,
+    Record,
     RunFacts,
     ShardStats,
+    SourceFacts,
     merge_parts,
     read_stats,
     sources_from_parquet,
     sources_to_parquet,
 )
+from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.planning import Plan, Shard, cut_shards, estimate
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import (
@@ -40,6 +45,9 @@ from kaleidoscope.runs import (
 )
 from kaleidoscope.shard import augment_shard
 from kaleidoscope.stores import Store
+
+_TAKEN_OUT_AT_ONCE = 10_000
+"""Sources in a part of those that are taken out."""
 
 _RUN_TIME = "%Y%m%dT%H%M%SZ"
 
@@ -193,30 +201,34 @@ def run_shard(  # noqa: PLR0913 -- where from, where to, which shard, and how.
     with suppress(ObjectMissingError):
         return read_stats(destination.get(run.keys.part(index)).data)
     sources = sources_from_parquet(destination.get(run.keys.shard(index)).data)
-    request, versions = run.request, Versions.installed()
-    facts = RunFacts(
-        run_id=run.run_id,
-        recipe_digest=request.recipe.digest,
-        source_root=request.source,
-        seed=request.recipe.seed,
-        shard=index,
-        flow_run_id=flow_run_id,
-        kaleidoscope_version=versions.kaleidoscope,
-        opencv_version=versions.opencv,
-        numpy_version=versions.numpy,
-        created_at=now,
-    )
+    facts = _facts(run.request, index, now=now, flow_run_id=flow_run_id)
     part, stats = augment_shard(
         sources,
         source,
         destination,
-        request.recipe,
+        run.request.recipe,
         facts,
         workers=workers,
         on_progress=on_progress,
     )
     destination.put(run.keys.part(index), part)
     return stats
+
+
+def _facts(request: Request, shard: int, *, now: datetime, flow_run_id: str | None) -> RunFacts:
+    versions = Versions.installed()
+    return RunFacts(
+        run_id=request.run_id,
+        recipe_digest=request.recipe.digest,
+        source_root=request.source,
+        seed=request.recipe.seed,
+        shard=shard,
+        flow_run_id=flow_run_id,
+        kaleidoscope_version=versions.kaleidoscope,
+        opencv_version=versions.opencv,
+        numpy_version=versions.numpy,
+        created_at=now,
+    )
 
 
 def commit_run(destination: Store, run: Run, *, now: datetime) -> Report:
@@ -272,7 +284,68 @@ def _report(destination: Store, run: Run, stats: Iterable[ShardStats], now: date
         failures=total.errors,
         max_error_rate=run.request.recipe.limits.max_error_rate,
         num_gone=run.plan.num_gone,
+        num_pruned=total.num_pruned,
     )
+
+
+def take_out(destination: Store, source_keys: Sequence[str], *, now: datetime) -> Report:
+    """Take sources out of the data set by a run of its own; no object is deleted.
+
+    From its commit on no row of an earlier run stands for them, and if one of them comes back, it
+    is new. A process that dies before leaves the data set as it was, or a run that the next one
+    commits.
+
+    Args:
+        destination: Where the runs are.
+        source_keys: At least one, in key order.
+        now: The time, with its zone.
+
+    Raises:
+        ManifestError: If nothing is committed there, or a record is damaged.
+    """
+    entries = list_runs(destination)
+    newest = load_run(destination, [entry.run_id for entry in entries if entry.is_committed][-1])
+    request = replace(
+        newest.request,
+        run_id=_name_run(now, newest.request.recipe, newest=entries[-1].run_id),
+        created_at=now,
+        versions=Versions.installed(),
+    )
+    new = _NewRun(destination, request)
+    keys = iter(source_keys)
+    num_shards = 0
+    while batch := tuple(islice(keys, _TAKEN_OUT_AT_ONCE)):
+        # A source of which no node is planned is no source of the data set.
+        nothing = [PlannedSource(ObjectInfo(key, 0, ""), frozenset()) for key in batch]
+        new.save_shard(Shard(num_shards, tuple(nothing)))
+        facts = _facts(new.request, num_shards, now=now, flow_run_id=None)
+        part = PartWriter(facts)
+        part.write(_taken_out(key) for key in batch)
+        run_keys = RunKeys(new.request.run_id)
+        destination.put(run_keys.part(num_shards), part.finish(ShardStats(num_pruned=len(batch))))
+        num_shards += 1
+    plan = replace(
+        newest.plan,
+        num_sources=0,
+        num_done=0,
+        num_shards=num_shards,
+        source_bytes=0,
+        num_outputs=0,
+        cpu_s=0.0,
+        left_out={},
+        num_gone=0,
+        gone=(),
+        classes=(),
+    )
+    run = Run(new.request, plan)
+    save_plan(destination, run)
+    return commit_run(destination, run, now=now)
+
+
+def _taken_out(source_key: str) -> Record:
+    name = source_id(source_key)
+    source = SourceFacts(name, source_key, "", None, label_of(source_key))
+    return Record(source, output_id(source_key, ""), node="", status="pruned")
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,8 @@ class Report:
     max_error_rate: float
     num_gone: int
     """Sources of earlier runs that were no longer listed when this one began."""
+    num_pruned: int
+    """Sources that it took out of the data set."""
 
     @property
     def keys(self) -> RunKeys:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import assert_never
 
 from kaleidoscope.planning import Plan
+from kaleidoscope.pruning import Pruning
 from kaleidoscope.recipe import LETTERS
 from kaleidoscope.runs import Report
 from kaleidoscope.status import RunStatus, Status
@@ -123,6 +124,24 @@ def _describe_run(run: RunStatus) -> str:
             return "ended in its planning, before its first image"
         case _:
             assert_never(run.state)
+
+
+def describe_pruning(pruning: Pruning) -> str:
+    """Return what a prune removes or removed, a fact a line."""
+    more = pruning.num_objects - len(pruning.objects)
+    objects = f"{pruning.num_objects:,} objects ({format_bytes(pruning.size)})"
+    in_tars = f"{pruning.num_kept_in_tars:,} images, in tars that hold others too"
+    sources = ", ".join(pruning.sources)
+    lines = [
+        ("sources gone", f"{pruning.num_sources:,}" + (f": {sources}" if sources else "")),
+        ("their images", f"{pruning.num_outputs:,}"),
+        ("removed" if pruning.is_done else "would go", objects),
+        *(("", key) for key in pruning.objects),
+        ("", f"and {more:,} more" if more > 0 else ""),
+        ("bytes stay of", in_tars if pruning.num_kept_in_tars else ""),
+        ("recorded by", f"run {pruning.run_id}" if pruning.run_id else ""),
+    ]
+    return _columns(lines)
 
 
 def describe_verification(found: Verification) -> str:

@@ -31,7 +31,7 @@ from kaleidoscope.listing import SourceListing
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.outputs import read_output
 from kaleidoscope.replay import COMPARED_COLUMNS, Replayed, compare
-from kaleidoscope.runs import load_request
+from kaleidoscope.runs import list_runs, load_request
 from kaleidoscope.stores import Store, in_key_order
 
 ProblemKind: TypeAlias = Literal[
@@ -185,10 +185,11 @@ def verify(
 
 def _check_objects(lineage: Lineage, findings: _Findings, counted: Counter[str]) -> None:
     there = _outputs_there(lineage.store)
+    stranger = _explain_strangers(lineage)
     found = next(there, None)
     for wanted in in_key_order(_objects(lineage, counted)):
         while found is not None and found.key < wanted.key:
-            findings.add("unknown_object", found.key, "no row of the manifest has it")
+            findings.add("unknown_object", found.key, stranger)
             found = next(there, None)
         if found is None or found.key != wanted.key:
             findings.add("missing", wanted.key, "the manifest has it, and no object is there")
@@ -198,8 +199,15 @@ def _check_objects(lineage: Lineage, findings: _Findings, counted: Counter[str])
             findings.add("wrong_size", wanted.key, detail)
         found = next(there, None)
     while found is not None:
-        findings.add("unknown_object", found.key, "no row of the manifest has it")
+        findings.add("unknown_object", found.key, stranger)
         found = next(there, None)
+
+
+def _explain_strangers(lineage: Lineage) -> str:
+    unfinished = [run.run_id for run in list_runs(lineage.store) if run.run_id > lineage.runs[-1]]
+    if unfinished:
+        return f"no committed row has it; run {unfinished[-1]} is not finished and may have made it"
+    return "no row of the manifest has it"
 
 
 def _objects(lineage: Lineage, counted: Counter[str]) -> Iterator[ObjectInfo]:

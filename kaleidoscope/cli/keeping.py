@@ -13,7 +13,7 @@ from kaleidoscope.cli._app import (
     Workers,
     app,
 )
-from kaleidoscope.cli._console import console
+from kaleidoscope.cli._console import console, say_waiting
 from kaleidoscope.cli.making import run_and_say
 
 PANEL = "Data set"
@@ -71,6 +71,37 @@ def retry(
         wait_s=wait,
         as_json=as_json,
     )
+
+
+@app.command(rich_help_panel=PANEL)
+def prune(
+    destination: _Destination,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it, not only say so.")] = False,
+    wait: Wait = None,
+    as_json: Json = False,
+) -> None:
+    """Remove images whose source went away, was replaced or failed; by default, only say which.
+
+    They are found through the manifest. Their rows go first, and then the objects; interrupted, the
+    same command goes on.
+
+    Examples:
+        kaleidoscope prune s3://bucket/augmented
+        kaleidoscope prune s3://bucket/augmented --yes
+
+    Exit codes: 0 done or said, 2 nothing is committed, a run is to be finished first or there is no
+    source at all, 3 a store failed or another run is at work there.
+    """
+    from kaleidoscope import api
+    from kaleidoscope.lease import WAIT_S
+    from kaleidoscope.summary import describe_pruning
+
+    wait_s = WAIT_S if wait is None else wait
+    found = api.prune(destination, dry_run=not yes, wait_s=wait_s, on_wait=say_waiting)
+    typer.echo(found.to_json() if as_json else describe_pruning(found))
+    if not (yes or found.is_empty):
+        console.print("Nothing was removed; --yes does it.")
 
 
 @app.command(rich_help_panel=PANEL)

@@ -78,8 +78,8 @@ def _files_of_run(store: Store, run: RunEntry) -> Iterator[ManifestFile]:
     files = [file for file in footers if file is not None]
     report = load_report(store, run.run_id)
     num_rows = sum(file.num_rows for file in files)
-    # A source of which something could not be made has one row that says so.
-    if num_rows != (wanted := report.num_outputs + report.num_failed):
+    # A source of which something could not be made has one row that says so, as has one taken out.
+    if num_rows != (wanted := report.num_outputs + report.num_failed + report.num_pruned):
         keys = {info.key for info in infos}
         gaps = [key for key in map(run.keys.manifest_file, range(len(infos))) if key not in keys]
         raise ManifestError(

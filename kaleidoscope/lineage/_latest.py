@@ -2,7 +2,8 @@
 
 Of a source that several runs did, the rows of its newest content stand: those of the newest run,
 and those of earlier runs of the same content whose output no later run made again. Of its
-failures the newest stands.
+failures the newest stands. Of a source that a run took out of the data set,
+nothing of before stands.
 
 Only sources that more than one run did can have rows that do not stand, so only they are kept in
 mind: their contents, and the names of the outputs that each run made of them, of which nearly all
@@ -82,6 +83,10 @@ def _read_file(
         yield from (batch for batch in scanner.to_batches() if batch.num_rows)
 
 
+_NO_NODE = frozenset({""})
+"""What the row of a source says that was taken out of the data set."""
+
+
 @dataclass(slots=True)
 class _Made:
     """What a run made of a source."""
@@ -92,6 +97,11 @@ class _Made:
     nodes: frozenset[str]
     failed: str | None
     """The node that could not be made, which is among ``nodes``."""
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether the run took the source out of the data set."""
+        return self.nodes == _NO_NODE
 
 
 @dataclass(slots=True)
@@ -206,7 +216,8 @@ def _compare(
     again = made.nodes & frozenset().union(*(run.nodes for run in later))
     if made.failed is not None and any(run.failed is not None for run in later):
         again |= {made.failed}
-    if made.content != later[0].content or again == made.nodes:
+    is_pruned = any(run.is_pruned for run in later)
+    if is_pruned or made.content != later[0].content or again == made.nodes:
         outdated[run_id].source_ids.append(source_id)
     elif again:
         outdated[run_id].output_ids += [f"{source_id}-{node}" for node in sorted(again)]

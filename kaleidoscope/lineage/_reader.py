@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kaleidoscope.lineage._files import ManifestFile, each
 from kaleidoscope.lineage._latest import read_batches
-from kaleidoscope.lineage._rows import MADE, Filter, Rows, frame_of, known
+from kaleidoscope.lineage._rows import FAILED, MADE, Filter, Rows, frame_of, known
 from kaleidoscope.lineage._splitting import (
     By,
     OpenSource,
@@ -203,4 +203,4 @@ def read_manifest(destination: Store, *, columns: Sequence[str] | None = None) -
             manifest is missing or damaged.
     """
     wanted = known(columns)
-    return frame_of(Rows(destination).read_all(wanted, None), wanted)
+    return frame_of(Rows(destination).read_all(wanted, MADE | FAILED), wanted)

@@ -27,6 +27,7 @@ The operators are those of :func:`pyarrow.parquet.filters_to_expression`: ``=``,
 """
 
 MADE = ds.field("status") == "ok"
+FAILED = ds.field("status") == "failed"
 
 
 class Rows:
@@ -90,7 +91,20 @@ class Rows:
     def failures(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return a row for each source of which something could not be made, with the reason."""
         wanted = known(columns)
-        return frame_of(self.read_all(wanted, ds.field("status") == "failed"), wanted)
+        return frame_of(self.read_all(wanted, FAILED), wanted)
+
+    def scan_outdated(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        """Yield the rows of outputs that do not stand: made again, of old content, or pruned.
+
+        Args:
+            columns: Which to read, in this order; None reads all.
+
+        Raises:
+            ManifestError: If there is no such column, or a file is damaged.
+        """
+        if self._standing is None:
+            return iter(())
+        return read_batches(self._store, self._files, known(columns), MADE & ~self._standing)
 
     def read_all(self, columns: Sequence[str], wanted: Any) -> Iterator[Any]:
         """Yield rows of outputs and of failed sources for which an expression is true."""

@@ -66,6 +66,7 @@ reports = st.builds(
     failures=st.dictionaries(texts, counts),
     max_error_rate=st.floats(0, 1),
     num_gone=counts,
+    num_pruned=counts,
 )
 
 
@@ -204,5 +205,5 @@ def test_a_report_says_whether_too_many_failed(
     num_sources: int,
     is_too_many: bool,  # noqa: FBT001 -- a table's column.
 ) -> None:
-    report = Report("r", "s", "d", num_sources, 0, num_failed, 0, 0, 0, 0, 0, 0, {}, 0.1, 0)
+    report = Report("r", "s", "d", num_sources, 0, num_failed, 0, 0, 0, 0, 0, 0, {}, 0.1, 0, 0)
     assert report.has_too_many_failures == is_too_many

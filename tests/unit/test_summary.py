@@ -89,6 +89,7 @@ def test_a_report_names_failures_by_reason_and_the_manifest() -> None:
         failures={"truncated": 2, "empty": 1},
         max_error_rate=0.1,
         num_gone=2,
+        num_pruned=0,
     )
     text = describe_report(report)
     assert "2 sources, whose images stay" in text

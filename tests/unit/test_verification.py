@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 
 from kaleidoscope.errors import ManifestError, SettingsError
 from kaleidoscope.lineage import Lineage
+from kaleidoscope.pipeline import run_shard
 from kaleidoscope.runs import RunKeys
 from kaleidoscope.stores import LocalStore, Store, open_store
 from kaleidoscope.verification import (
@@ -19,7 +21,7 @@ from kaleidoscope.verification import (
     verify,
 )
 from tests import data_sets
-from tests.data_sets import Place
+from tests.data_sets import NOW, Place
 
 RECIPE = data_sets.recipe(steps=2, side=16)
 REPLAY = VerifyOptions(replays=True)
@@ -207,3 +209,31 @@ def test_a_replay_tells_corruption_from_a_changed_source(local: Place) -> None:
     assert [output.outcome for output in found] == ["corrupt", "not_replayable"]
     assert "the source has changed since" in found[1].detail
     assert not any(output.is_right for output in found)
+
+
+def test_members_of_tars_are_read_where_their_rows_say(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(4))
+    place.run(data_sets.recipe(steps=2, side=16, output={"container": "webdataset"}))
+    found = check(place, REPLAY)
+    assert found.is_whole
+    assert found.replays == {"identical": 16}
+    first = Lineage(place.destination).to_pandas(["output_key", "tar_key", "offset"]).iloc[0]
+    tar = bytearray(place.destination.get(first["tar_key"]).data)
+    tar[int(first["offset"]) + 9] ^= 1
+    place.destination.put(first["tar_key"], bytes(tar))
+    found = check(place)
+    assert [(p.kind, p.key) for p in found.examples] == [("wrong_hash", first["output_key"])]
+    place.destination.put(first["tar_key"], bytes(tar[:100]))
+    assert set(check(place).num_problems) == {"wrong_hash"}
+    place.destination.delete([first["tar_key"]])
+    found = check(place)
+    assert [(p.kind, p.key) for p in found.examples] == [("missing", first["tar_key"])]
+
+
+def test_what_an_unfinished_run_made_is_said_to_be_perhaps_its(local: Place) -> None:
+    local.source.put("b/new.jpg", data_sets.plain_images(9)["a/008.jpg"])
+    run = local.start(RECIPE, now=NOW + timedelta(days=1))
+    run_shard(local.source, local.destination, run, 0, workers=1, now=NOW)
+    found = check(local)
+    assert found.num_problems == {"unknown_object": 4}
+    assert f"run {run.run_id} is not finished" in found.examples[0].detail

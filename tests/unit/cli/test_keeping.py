@@ -124,9 +124,31 @@ def test_the_shell_completes_commands(shell: str) -> None:
     assert b"verify" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["status", "retry", "verify", "replay"])
+@pytest.mark.parametrize("name", ["status", "retry", "prune", "verify", "replay"])
 def test_help_has_an_example_and_the_exit_codes(command: Command, name: str) -> None:
     code, out, _ = command(name, "--help")
     assert code == 0
     assert f"kaleidoscope {name} " in out
     assert "Exit codes" in out
+
+
+def test_prune_says_what_would_go_and_does_it_when_told(
+    command: Command, photos: Path, made: Path
+) -> None:
+    photograph = next(photos.rglob("*.jpg"))
+    photograph.unlink()
+    code, out, messages = command("prune", made)
+    assert code == 0
+    assert f"sources gone   1: animals/{photograph.name}" in out
+    assert "would go       4 objects" in out
+    assert "Nothing was removed" in messages
+    num_outputs = len(list(made.rglob("animals/*.jpg")))
+    assert json.loads(command("prune", made, "--json")[1])["num_objects"] == 4
+    code, out, _ = command("prune", made, "--yes")
+    assert code == 0
+    assert "removed        4 objects" in out
+    assert len(list(made.rglob("animals/*.jpg"))) == num_outputs - 4
+    assert command("verify", made)[0] == 0
+    code, _, messages = command("prune", made)
+    assert code == 0
+    assert "Nothing was removed" not in messages

@@ -1,0 +1,197 @@
+"""Removing outputs whose source went away, was replaced or failed, by what the manifest says.
+
+Objects are found through the rows that named them, never by listing and guessing; the listing only
+tells which of them are still there. What goes is recorded first, by a committed run that takes the
+sources out of the data set, and deleted after: a process that dies in between leaves objects that
+no row names, and the next prune removes them.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from kaleidoscope.errors import RunError
+from kaleidoscope.identity import source_id
+from kaleidoscope.increments import gone_sources
+from kaleidoscope.lease import Lease
+from kaleidoscope.lineage import Lineage
+from kaleidoscope.listing import SourceListing
+from kaleidoscope.pipeline import take_out
+from kaleidoscope.runs import list_runs
+from kaleidoscope.stores import Store
+
+EXAMPLES = 10
+"""Sources and objects that a report names."""
+
+_DELETED_AT_ONCE = 1_000
+
+_COLUMNS = ("source_id", "output_key", "tar_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What a prune takes out of a data set, or took."""
+
+    destination: str
+    is_done: bool
+    """False if it was only looked at."""
+    run_id: str | None
+    """The run that recorded it; None if there was no source to take out."""
+    num_sources: int
+    """Sources that are gone and had outputs or failures in the data set."""
+    sources: tuple[str, ...]
+    """Keys of the first of them."""
+    num_outputs: int
+    """Rows of outputs that no longer stand with them."""
+    num_objects: int
+    """Objects to delete: of these outputs, and of earlier ones that no longer stand."""
+    size: int
+    """Bytes of these objects."""
+    objects: tuple[str, ...]
+    """Keys of the first of them."""
+    num_kept_in_tars: int
+    """Outputs whose bytes stay, in tars that hold others too; a tar goes with its last output."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to remove."""
+        return not (self.num_sources or self.num_objects)
+
+    def to_json(self) -> str:
+        """Return the fields as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    gone: tuple[str, ...]
+    doomed: tuple[str, ...]
+    report: Pruning
+
+
+def look(source: Store, destination: Store) -> Pruning:
+    """Say what a prune would remove; nothing is written.
+
+    Args:
+        source: Where the sources are, as the runs recorded it.
+        destination: Where the runs and their outputs are.
+
+    Raises:
+        RunError: If a run waits to be finished, or there is no source at all.
+        ManifestError: If nothing is committed there, or a manifest is missing or damaged.
+        StoreError: If a store fails.
+    """
+    return _find(source, destination).report
+
+
+def prune(source: Store, destination: Store, *, now: datetime, lease: Lease) -> Pruning:
+    """Take sources that are gone out of the data set, and delete all that no row names any more.
+
+    Doing it again finishes what was interrupted.
+
+    Args:
+        source: Where the sources are, as the runs recorded it.
+        destination: Where the runs and their outputs are.
+        now: The time, with its zone.
+        lease: Of the destination.
+
+    Raises:
+        RunError: If a run waits to be finished, there is no source at all, or the lease was lost.
+        ManifestError: If nothing is committed there, or a manifest is missing or damaged.
+        StoreError: If a store fails.
+    """
+    found = _find(source, destination)
+    run_id = None
+    lease.check()
+    if found.gone:
+        run_id = take_out(destination, found.gone, now=now).run_id
+    keys = iter(found.doomed)
+    while batch := list(islice(keys, _DELETED_AT_ONCE)):
+        lease.check()
+        destination.delete(batch)
+    return replace(found.report, is_done=True, run_id=run_id)
+
+
+def _find(source: Store, destination: Store) -> _Found:
+    lineage = Lineage(destination)
+    _refuse_unfinished(destination)
+    gone = tuple(gone_sources(_listed(source, destination), destination, lineage.runs))
+    doomed, num_outputs, num_in_tars = _doomed(lineage, frozenset(map(source_id, gone)))
+    sizes = {}
+    if doomed:
+        sizes = {i.key: i.size for i in destination.list_objects() if i.key in doomed}
+    report = Pruning(
+        destination=destination.uri,
+        is_done=False,
+        run_id=None,
+        num_sources=len(gone),
+        sources=gone[:EXAMPLES],
+        num_outputs=num_outputs,
+        num_objects=len(sizes),
+        size=sum(sizes.values()),
+        objects=tuple(islice(sizes, EXAMPLES)),
+        num_kept_in_tars=num_in_tars,
+    )
+    return _Found(gone, tuple(sizes), report)
+
+
+def _refuse_unfinished(destination: Store) -> None:
+    newest = [entry for entry in list_runs(destination) if entry.is_planned][-1]
+    if not newest.is_committed:
+        raise RunError(
+            f"run {newest.run_id} in {destination.uri} is not finished, and may be making outputs "
+            "that a prune would remove; finish it first, with `kaleidoscope retry`"
+        )
+
+
+def _listed(source: Store, destination: Store) -> Iterator[Any]:
+    """List the sources; none at all is a wrong place or a lost mount rather than a wish."""
+    is_empty = True
+    for info in SourceListing(source, destination):
+        is_empty = False
+        yield info
+    if is_empty:
+        raise RunError(
+            f"there is no source at all under {source.uri}, so every output would go; check the "
+            "place, or delete the destination yourself if that is what you want"
+        )
+
+
+def _doomed(lineage: Lineage, gone: frozenset[str]) -> tuple[set[str], int, int]:
+    """Return the objects that no row names any more once sources are gone.
+
+    Returns:
+        Their keys, how many rows fall with the sources, and how many of all fallen rows lie in
+        tars that stay.
+    """
+    doomed: set[str] = set()
+    members: dict[str, int] = {}
+    num_outputs = 0
+
+    def condemn(row: dict[str, Any]) -> None:
+        doomed.add(_object(row))
+        if row["tar_key"] is not None:
+            members[row["tar_key"]] = members.get(row["tar_key"], 0) + 1
+
+    for batch in lineage.scan_outdated(_COLUMNS):
+        for row in batch.to_pylist():
+            condemn(row)
+    if gone:
+        for batch in lineage.scan(_COLUMNS, [("source_id", "in", sorted(gone))]):
+            for row in batch.to_pylist():
+                num_outputs += 1
+                condemn(row)
+    if doomed:
+        for batch in lineage.scan(_COLUMNS):
+            doomed.difference_update(
+                _object(row) for row in batch.to_pylist() if row["source_id"] not in gone
+            )
+    kept = sum(count for tar_key, count in members.items() if tar_key not in doomed)
+    return doomed, num_outputs, kept
+
+
+def _object(row: dict[str, Any]) -> str:
+    return str(row["output_key"] if row["tar_key"] is None else row["tar_key"])
