@@ -42,12 +42,23 @@ def front_matter(facts: Facts, *, has_metadata: bool) -> str:
     }
     if any(facts.counts.labels):
         document["task_categories"] = ["image-classification"]
+    paths: list[str] = []
     if has_metadata:
         # Named one by one, since a class folder called test would else be taken for a split.
-        patterns = [f"**/*.{extension_for(name)}" for name in facts.counts.formats if name]  # type: ignore[arg-type] # the manifest's formats are codecs'.
-        files = {"split": "train", "path": [METADATA_KEY, *patterns]}
-        document["configs"] = [{"config_name": "default", "data_files": [files]}]
+        paths = [METADATA_KEY, *_patterns(facts)]
+    elif facts.counts.in_tars == num_images > 0:
+        paths = ["*.tar"]
+    if paths:
+        document["configs"] = [
+            {"config_name": "default", "data_files": [{"split": "train", "path": paths}]}
+        ]
     return f"---\n{yaml.safe_dump(document, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _patterns(facts: Facts) -> list[str]:
+    """Return what matches the outputs' names."""
+    formats = (name for name in facts.counts.formats if name)
+    return [f"**/*.{extension_for(name)}" for name in formats]  # type: ignore[arg-type] # codecs'.
 
 
 def body(facts: Facts, *, has_metadata: bool, sheet_key: str | None) -> str:

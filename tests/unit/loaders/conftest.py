@@ -1,15 +1,11 @@
 """What a real run wrote to a real S3 server, which the environment leads to."""
 
-import io
-import tarfile
-
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 import kaleidoscope as kd
-from kaleidoscope.loaders.rows import open_destination
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import open_store
 from tests.conftest import BUCKET
@@ -46,6 +42,27 @@ def made(seaweedfs: SeaweedFS) -> str:
     return f"{uri}/made"
 
 
+@pytest.fixture(scope="session")
+def made_tars(seaweedfs: SeaweedFS, made: str) -> str:
+    """The same by two runs, a tar each: the second for a photograph that came later."""
+    uri = made.rpartition("/")[0]
+    recipe = RECIPE.model_copy(
+        update={"output": RECIPE.output.model_copy(update={"container": "webdataset"})}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        lead_to(seaweedfs, patch)
+        settings = Settings.from_environment()
+        sources, some = (open_store(f"{uri}/{name}", settings=settings) for name in ("source", "s"))
+        for info in sources.list_objects():
+            if not info.key.startswith("green/"):
+                some.put(info.key, sources.get(info.key).data)
+        kd.run(some.uri, f"{uri}/tars", recipe, workers=2)
+        for info in sources.list_objects("green/"):
+            some.put(info.key, sources.get(info.key).data)
+        kd.run(some.uri, f"{uri}/tars", recipe, workers=2)
+    return f"{uri}/tars"
+
+
 @pytest.fixture
 def run_uri(made: str, seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> str:
     """That destination, with an environment that leads to it."""
@@ -60,26 +77,15 @@ def rows(run_uri: str) -> pd.DataFrame:
 
 
 @pytest.fixture
-def members(run_uri: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of its images as they are when these are members of two tars."""
-    store = open_destination(run_uri)
-    images = rows[rows["status"] == "ok"].reset_index(drop=True)
-    places = []
-    for number, half in enumerate(np.array_split(images["output_key"].to_numpy(), 2)):
-        tar_key, buffer = f"_kaleidoscope/tars/{number}.tar", io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for key in half:
-                stem = key.rpartition(".")[0]
-                for name, data in ((f"{stem}.json", b"{}"), (key, store.get(key).data)):
-                    info = tarfile.TarInfo(name)
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
-        buffer.seek(0)
-        with tarfile.open(fileobj=buffer) as tar:
-            places += [(tar_key, m.offset_data, m.size) for m in tar if m.name in set(half)]
-        store.put(tar_key, buffer.getvalue())
-    tar_keys, offsets, lengths = zip(*places, strict=True)
-    return images.assign(tar_key=tar_keys, offset=offsets, length=lengths)
+def tars_uri(made_tars: str, run_uri: str) -> str:  # noqa: ARG001 - sets the environment.
+    """A destination on S3 with the same images as members of tars."""
+    return made_tars
+
+
+@pytest.fixture
+def members(tars_uri: str) -> pd.DataFrame:
+    """Its manifest."""
+    return kd.read_manifest(tars_uri)
 
 
 def lead_to(server: SeaweedFS, patch: pytest.MonkeyPatch) -> None:

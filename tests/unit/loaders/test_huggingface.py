@@ -66,10 +66,10 @@ def test_a_run_is_streamed_from_s3_without_a_copy(run_uri: str, rows: pd.DataFra
 
 
 def test_a_stream_reads_members_of_tars_and_only_its_split(
-    run_uri: str, members: pd.DataFrame
+    tars_uri: str, members: pd.DataFrame
 ) -> None:
     split = members.assign(split=members["label"].map({"red": "val"}).fillna("train"))
-    dataset = image_dataset(run_uri, split, split="val")
+    dataset = image_dataset(tars_uri, split, split="val")
     assert dataset.features["label"].names == list(COLORS)
     assert {example["label"] for example in dataset} == {2}
     assert len(list(dataset)) == 4
@@ -81,3 +81,12 @@ def test_workers_share_a_stream(run_uri: str, rows: pd.DataFrame) -> None:
     loader = DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context="fork")
     ids = [output_id for batch in loader for output_id in batch["output_id"]]
     assert sorted(ids) == sorted(rows.loc[rows["status"] == "ok", "output_id"])
+
+
+def test_load_dataset_reads_downloaded_tars_by_the_card(tars_uri: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    cli.app(["download", tars_uri, str(folder)], standalone_mode=False)
+    loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.num_rows == 24
+    for example in loaded:
+        assert main_color(np.asarray(example["png"])[:, :, ::-1]) == example["json"]["label"]

@@ -90,9 +90,11 @@ def test_rows_without_an_image_are_refused(run_uri: str, rows: pd.DataFrame) -> 
 
 
 def test_a_member_of_a_tar_is_read_by_its_range(
-    run_uri: str, rows: pd.DataFrame, members: pd.DataFrame
+    run_uri: str, rows: pd.DataFrame, tars_uri: str, members: pd.DataFrame
 ) -> None:
-    files, tars = ImageDataset(run_uri, rows), ImageDataset(run_uri, members)
+    by_id = [frame.sort_values("output_id") for frame in (rows, members)]
+    files, tars = ImageDataset(run_uri, by_id[0]), ImageDataset(tars_uri, by_id[1])
+    assert len(files) == len(tars) == 24
     for number in range(len(files)):
         assert torch.equal(files[number][0], tars[number][0])
 
