@@ -1,18 +1,24 @@
 """What holds for every recipe that adds to another, and for every choice of nodes."""
 
-from datetime import UTC, datetime
+import tempfile
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from kaleidoscope import pipeline
 from kaleidoscope.errors import RecipeError
 from kaleidoscope.increments import find_conflict, selected_nodes
 from kaleidoscope.model import NodeChoice, PlannedSource
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import Request, Versions
 from kaleidoscope.tree import Growth, Tree
+from tests import data_sets, image_files
+from tests.data_sets import MANY_SHARDS, NOW, Place
 
 IMAGE = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 STEPS = st.lists(
@@ -120,3 +126,85 @@ def test_only_content_that_is_known_is_spared(
     planned = PlannedSource(planned.info, made, made, made_sha256)
     is_known = made_sha256 in (None, sha256)
     assert planned.choice(sha256).of(made) == (frozenset() if is_known else made)
+
+
+DAY = timedelta(days=1)
+RETRY = replace(MANY_SHARDS, retry_failed=True)
+FILES = [image_files.opencv(".jpg", image_files.picture(20 + n, 23)) for n in range(3)]
+FILES.append(b"no image")
+CHAIN = [
+    data_sets.recipe(steps=1, side=8),
+    data_sets.recipe(steps=2, side=8, select={"max_depth": 1}),
+    data_sets.recipe(steps=2, side=8),
+    data_sets.recipe(steps=3, side=8),
+]
+"""Each adds to the one before."""
+
+
+@dataclass(frozen=True)
+class Day:
+    """What happens to the sources, and the run that follows."""
+
+    changes: dict[str, int | None]
+    """Which of the files a source becomes; None takes it away."""
+    adds: bool
+    retries: bool
+    num_shards: int | None
+    """After so many shards the run is interrupted; None lets it end."""
+
+
+DAYS = st.lists(
+    st.builds(
+        Day,
+        changes=st.dictionaries(
+            st.sampled_from(["a.jpg", "b.jpg", "c.jpg"]),
+            st.none() | st.integers(0, len(FILES) - 1),
+            max_size=3,
+        ),
+        adds=st.booleans(),
+        retries=st.booleans(),
+        num_shards=st.none() | st.none() | st.integers(0, 1),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=20)
+@given(DAYS)
+def test_whatever_happens_between_runs_the_end_is_what_one_run_makes(days: list[Day]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        place = data_sets.local(Path(folder) / "grown", {"z.jpg": FILES[0]})
+        step = 0
+        for number, day in enumerate(days):
+            for key, index in day.changes.items():
+                if index is None:
+                    place.source.delete([key])
+                else:
+                    place.source.put(key, FILES[index])
+            step = min(step + day.adds, len(CHAIN) - 1)
+            run_day(place, CHAIN[step], day, NOW + number * DAY)
+        place.run(CHAIN[step], RETRY, now=NOW + 8 * DAY)  # Ends what was interrupted, or retries.
+        place.run(CHAIN[step], RETRY, now=NOW + 9 * DAY)
+        images = {info.key: place.source.get(info.key).data for info in place.source.list_objects()}
+        at_once = data_sets.local(Path(folder) / "at once", images)
+        at_once.run(CHAIN[step])
+        wanted = data_sets.outputs(at_once)
+        made = data_sets.outputs(place)
+        assert {key: made.get(key) for key in wanted} == wanted
+        assert facts_of(place, images) == facts_of(at_once, images)
+
+
+def run_day(place: Place, recipe: Recipe, day: Day, now: datetime) -> None:
+    run = place.start(recipe, RETRY if day.retries else MANY_SHARDS, now)
+    num_shards = run.plan.num_shards if day.num_shards is None else day.num_shards
+    for shard in range(min(num_shards, run.plan.num_shards)):
+        pipeline.run_shard(place.source, place.destination, run, shard, workers=1, now=now)
+    if day.num_shards is None:
+        pipeline.commit_run(place.destination, run, now=now)
+
+
+def facts_of(place: Place, images: dict[str, bytes]) -> list[dict[str, Any]]:
+    rows = [row for row in data_sets.facts(place) if row["source_key"] in images]
+    # That of the run which made it, and so of an earlier recipe.
+    return [{name: row[name] for name in row if name != "recipe_digest"} for row in rows]
