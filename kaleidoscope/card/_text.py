@@ -9,6 +9,7 @@ from kaleidoscope.card._facts import Facts
 from kaleidoscope.codecs import extension_for
 from kaleidoscope.identity import METADATA_KEY
 from kaleidoscope.summary import format_bytes
+from kaleidoscope.tree import ROOT
 
 BEGIN = "<!-- kaleidoscope: begin; what stands between these marks is written again -->"
 END = "<!-- kaleidoscope: end; what you write below stays -->"
@@ -113,9 +114,14 @@ def _counts(facts: Facts) -> str:
     tables = [
         _table("label", counts.labels, missing="(no label)"),
         _table("split", by_split, missing="(no split)"),
-        _table("node", counts.nodes, missing=""),
+        _table("node", dict(sorted(counts.nodes.items(), key=_by_depth)), missing=""),
     ]
     return "\n\n".join(["## Counts", *(table for table in tables if table)])
+
+
+def _by_depth(node: tuple[str, int]) -> tuple[bool, int, str]:
+    name = node[0]
+    return name != ROOT, len(name), name
 
 
 def _table(name: str, counts: Mapping[str, int], *, missing: str) -> str:

@@ -134,6 +134,21 @@ def test_names_from_outside_do_not_become_markup(tmp_path: Path) -> None:
     assert "- `'q'/y.jpg`" in text
 
 
+def test_a_data_set_of_which_nothing_could_be_made_has_a_card(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"cats/a.jpg": b"no image"})
+    place.run(RECIPE)
+    text = write_card(place.destination)
+    assert "0 images" in text
+    assert "| not\\_an\\_image | 1 |" in text
+    assert {info.key for info in place.destination.list_objects()} & {METADATA_KEY} == set()
+
+
+def test_nodes_are_listed_from_the_root_on(place: Place) -> None:
+    text = write_card(place.destination)
+    names = [line.split(" | ")[0] for line in text.split("| node |")[1].splitlines()[2:6]]
+    assert names == ["| root", "| a", "| b", "| ab"]
+
+
 def test_a_destination_without_a_committed_run_has_no_card(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     with pytest.raises(ManifestError, match="no run is committed"):
