@@ -13,7 +13,7 @@ comma := ,
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo bench bench-quick pictures lint types imports check deploy \
+.PHONY: help install test demo bench bench-quick bench-dispatch pictures lint types imports check deploy \
 	image kubernetes prefect s3 cluster-up cluster-check cluster-down constraints clean
 
 help: ## Show this list.
@@ -35,6 +35,9 @@ bench: install ## Measure speed, memory and scale beside others; writes docs/ben
 
 bench-quick: install ## Measure the main ratios in about three minutes.
 	$(BIN)/python -m benchmarks --quick
+
+bench-dispatch: install ## Measure a run of 2,000 simulated shards; needs PostgreSQL, takes ten minutes.
+	nice $(BIN)/python -m benchmarks.dispatch
 
 lint: install ## Check style and format.
 	$(BIN)/ruff check .
@@ -59,7 +62,8 @@ image: ## Build the image IMAGE with docker, podman or buildah; BASE= is another
 		--build-arg REVISION=$$(git rev-parse HEAD) .
 
 kubernetes: install ## After kubectl apply -k: Secrets, pool, deployments; SHARDS=40 bounds the pods.
-	$(BIN)/python -m deployments.kubernetes up $(if $(SHARDS),--shards $(SHARDS))
+	$(BIN)/python -m deployments.kubernetes up $(if $(SHARDS),--shards $(SHARDS)) \
+		$(if $(PARENT_NODES),--parent-nodes $(PARENT_NODES)) $(if $(SHARD_NODES),--shard-nodes $(SHARD_NODES))
 
 prefect: install ## Run prefect ARGS against the server in the cluster.
 	$(BIN)/python -m deployments.kubernetes exec $(BIN)/prefect $(ARGS)

@@ -27,6 +27,7 @@ from deployments.kubernetes.kubectl import (
     read_secret,
     wait_for_rollout,
 )
+from deployments.kubernetes.nodes import Nodes, place, read_label
 from deployments.kubernetes.pool import make_kubernetes_pool
 from deployments.kubernetes.secrets import SYSTEM, make_secrets, read_auth_string
 
@@ -37,9 +38,11 @@ WORKLOADS = (
     ("statefulset", "prefect-postgres"),
     ("statefulset", "seaweedfs"),
     ("deployment", "prefect-server"),
-    ("deployment", "prefect-worker"),
 )
-"""What has to be ready, in the order in which one needs the other."""
+"""What a work pool needs, in the order in which one needs the other."""
+
+WORKER = ("deployment", "prefect-worker")
+"""What needs the work pool."""
 
 DEPLOYMENT = "kubernetes"
 """Name of both deployments, of parents and of shards, in prefect.yaml."""
@@ -95,11 +98,23 @@ def worker_image() -> str:
     return image
 
 
-def up(*, shards_at_once: int | None) -> None:
+def wait_for(kind: str, name: str) -> None:
+    """Return when a workload is ready, or at once if the cluster has none of that name.
+
+    Raises:
+        ClusterError: If it does not get ready in time.
+    """
+    if get(kind, name, SYSTEM) is not None:
+        print(f"Waiting for {name} ...")
+        wait_for_rollout(f"{kind}/{name}", SYSTEM)
+
+
+def up(*, shards_at_once: int | None, nodes: Nodes) -> None:
     """Make what is missing, bring the rest up to date, and say how to go on.
 
     Args:
         shards_at_once: Pods of shards at a time, of all parents together; None is no limit.
+        nodes: Where parents and shards may run.
 
     Raises:
         ClusterError: If the manifests are not applied, or pods do not get ready.
@@ -107,10 +122,8 @@ def up(*, shards_at_once: int | None) -> None:
     image = os.environ.get("KALEIDOSCOPE_IMAGE") or worker_image()
     for name in make_secrets():
         print(f"Made the Secret {name}")
-    for kind, name in WORKLOADS:
-        if get(kind, name, SYSTEM) is not None:
-            print(f"Waiting for {name} ...")
-            wait_for_rollout(f"{kind}/{name}", SYSTEM)
+    for workload in WORKLOADS:
+        wait_for(*workload)
     with server_environment() as variables:
         settings = {
             PREFECT_API_URL: variables["PREFECT_API_URL"],
@@ -119,12 +132,14 @@ def up(*, shards_at_once: int | None) -> None:
         with temporary_settings(settings), get_client(sync_client=True) as client:
             make_kubernetes_pool(client, shards_at_once=shards_at_once)
             make_automations(client)
-        subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", DEPLOYMENT],
-            cwd=ROOT,
-            env={**os.environ, **variables, "KALEIDOSCOPE_IMAGE": image},
-            check=True,
-        )
+            subprocess.run(
+                [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", DEPLOYMENT],
+                cwd=ROOT,
+                env={**os.environ, **variables, "KALEIDOSCOPE_IMAGE": image},
+                check=True,
+            )
+            place(client, nodes)
+    wait_for(*WORKER)
     print(f"Ready: pods run {image}, and docs/kubernetes.md says how to start them.")
 
 
@@ -134,12 +149,22 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("up", help="make Secrets, work pool and deployments")
     making.add_argument("--shards", type=int, metavar="N", help="pods of shards at a time")
+    for flow in ("parent", "shard"):
+        making.add_argument(
+            f"--{flow}-nodes",
+            type=read_label,
+            action="append",
+            default=[],
+            metavar="LABEL=VALUE",
+            help=f"pods of {flow}s go to nodes with this label only; may be repeated",
+        )
     running = commands.add_parser("exec", help="run a command that finds the cluster's server")
     running.add_argument("program", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     try:
         if arguments.command == "up":
-            up(shards_at_once=arguments.shards)
+            nodes = Nodes(dict(arguments.parent_nodes), dict(arguments.shard_nodes))
+            up(shards_at_once=arguments.shards, nodes=nodes)
             return 0
         with server_environment() as server, store_environment() as store:
             environment = {**os.environ, **server, **store}

@@ -151,6 +151,8 @@ is {CLUSTER_NAME}. Next, the image, then its name and the region in infra/kubern
   docker tag kaleidoscope {repository}:TAG
   docker push {repository}:TAG
   kubectl apply -k infra/kubernetes/overlays/aws
+  make kubernetes SHARDS=40 PARENT_NODES=kaleidoscope/role=system \\
+    SHARD_NODES=kaleidoscope/role=shards
 
 docs/aws.md has the rest."""
     )

@@ -1,5 +1,6 @@
 """What `make deploy` and `make kubernetes` make on a server that has nothing."""
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from deployments.kubernetes.nodes import PARENT, SHARD, Nodes, place, read_label
 from deployments.kubernetes.pool import (
     PARENT_QUEUE,
     POOL,
@@ -80,6 +82,20 @@ def test_all_is_deployed_with_an_image_and_may_be_deployed_again(
         assert deployment.job_variables["image"] == IMAGE
         assert not deployment.pull_steps
     assert client.read_deployment_by_name("augment/process").pull_steps
+
+
+def test_parents_and_shards_are_placed_on_nodes_of_their_own(client: SyncPrefectClient) -> None:
+    place(client, Nodes(parents={"role": "system"}, shards={}))
+    parent, shard = (client.read_deployment_by_name(name) for name in (PARENT, SHARD))
+    assert parent.job_variables["node_selector"] == {"role": "system"}
+    assert parent.job_variables["image"] == IMAGE
+    assert "node_selector" not in shard.job_variables
+
+
+def test_a_node_label_has_a_name_and_a_value() -> None:
+    assert read_label("kaleidoscope/role=shards") == ("kaleidoscope/role", "shards")
+    with pytest.raises(argparse.ArgumentTypeError, match="name=value"):
+        read_label("shards")
 
 
 @pytest.mark.parametrize("image", [None, ""])

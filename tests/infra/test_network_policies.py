@@ -100,6 +100,8 @@ def may_reach(manifests: Manifests, source: Place, target: Place, port: int) -> 
         (RUN, INTERNET, 53),
         (WORKER, "10.96.0.1", 443),
         (WORKER, "192.0.2.10", 6443),
+        (WORKER, "192.0.2.10", 8443),
+        (WORKER, "192.0.2.10", 16443),
         (WORKER, INTERNET, 443),
     ],
 )
