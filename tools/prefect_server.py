@@ -31,6 +31,7 @@ class PrefectServer:
         url: ``http://127.0.0.1:port``, the address of the UI.
         api_url: ``http://127.0.0.1:port/api``.
         environment: The variables of programs that talk to it.
+        pid: Of its process.
     """
 
     def __init__(self, home: Path, *, environment: Mapping[str, str] | None = None) -> None:
@@ -65,6 +66,7 @@ class PrefectServer:
         try:
             address = ("--host", "127.0.0.1", "--port", str(self._port))
             server = self.start("server", "start", *address, log="server")
+            self.pid = server.pid
             self._wait_until_ready(server)
         except BaseException:
             self._end()
