@@ -25,12 +25,13 @@ KINDS = {
     "pods": ("v1", "Pod"),
     "configmaps": ("v1", "ConfigMap"),
     "secrets": ("v1", "Secret"),
+    "networkpolicies": ("networking.k8s.io/v1", "NetworkPolicy"),
 }
 
-UNUSED_KINDS = (
-    ("v1", "Namespace"),
-    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
-)
+UNUSED_KINDS = {
+    "namespaces": ("v1", "Namespace"),
+    "customresourcedefinitions": ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+}
 """The observer waits until discovery tells of these, and then never asks for them."""
 
 SELECTOR_TERM = re.compile(r"(?P<key>[\w./-]+)(==?(?P<value>[\w.-]*))?")
@@ -190,8 +191,7 @@ class ApiServer:
             kmock.action.CREATE: self._create,
             kmock.action.DELETE: self._delete,
         }
-        for version, kind in (*KINDS.values(), *UNUSED_KINDS):
-            plural = f"{kind.lower()}s"
+        for plural, (version, kind) in {**KINDS, **UNUSED_KINDS}.items():
             self.handler.resources[f"{version}/{plural}"] = kmock.ResourceInfo(
                 kind=kind,
                 singular=kind.lower(),
@@ -236,7 +236,7 @@ class ApiServer:
     def _delete(self, request: kmock.Request) -> Manifest:
         key, options = _key(request), {**request.params, **(request.data or {})}
         one = self._objects.read(key)
-        if key.kind in ("configmaps", "secrets"):
+        if key.kind not in ("jobs", "pods"):
             self._objects.delete(key)
             return one
         grace_s = options.get("gracePeriodSeconds")

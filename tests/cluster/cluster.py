@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,12 @@ from kubernetes_asyncio.client import (
     ApiClient,
     BatchV1Api,
     CoreV1Api,
+    NetworkingV1Api,
     V1ConfigMap,
+    V1LabelSelector,
+    V1NetworkPolicy,
+    V1NetworkPolicyEgressRule,
+    V1NetworkPolicySpec,
     V1ObjectMeta,
     V1Pod,
     V1Secret,
@@ -23,8 +28,9 @@ from tests.cluster.stand_in import StandIn
 
 FLOW_RUN_LABEL = "prefect.io/flow-run-id"
 
-EAT_MEMORY = "python -c 'b\"x\" * (1 << 40)'"
-"""Grows beyond any limit; a kernel that kills by cgroup takes the whole container with it."""
+EAT_MEMORY = 'm = []\nwhile True: m.append(b"x" * (1 << 26))'
+"""Grows beyond any limit, in steps, since a kernel refuses more than there is at once; one that
+kills by cgroup takes the whole container with it."""
 
 T = TypeVar("T")
 
@@ -68,6 +74,11 @@ class Cluster:
         self.labels = {"kaleidoscope-test": session}
         self._stand_in = stand_in
 
+    @property
+    def is_real(self) -> bool:
+        """Whether pods are pods, and not processes of this machine."""
+        return self._stand_in is None
+
     def make_settings(self, name: str, values: Mapping[str, str]) -> None:
         """Make a ConfigMap."""
         one = V1ConfigMap(metadata=self._metadata(name), data=dict(values))
@@ -79,6 +90,21 @@ class Cluster:
         one = V1Secret(metadata=self._metadata(name), data=encoded)
         self._ask(lambda api: CoreV1Api(api).create_namespaced_secret(self.namespace, one))
 
+    def let_pods_out(self, name: str) -> None:
+        """Make a NetworkPolicy by which the session's pods may connect to anywhere.
+
+        Those of infra/kubernetes let pods out to no port of the machine that tests run on.
+        """
+        spec = V1NetworkPolicySpec(
+            pod_selector=V1LabelSelector(match_labels=self.labels),
+            policy_types=["Egress"],
+            egress=[V1NetworkPolicyEgressRule()],
+        )
+        one = V1NetworkPolicy(metadata=self._metadata(name), spec=spec)
+        self._ask(
+            lambda api: NetworkingV1Api(api).create_namespaced_network_policy(self.namespace, one)
+        )
+
     def pods(self, *, of: str | None = None) -> list[Pod]:
         """Return the pods of the session, or of one flow run."""
         selector = self._selector if of is None else f"{FLOW_RUN_LABEL}={of}"
@@ -86,6 +112,10 @@ class Cluster:
             lambda api: CoreV1Api(api).list_namespaced_pod(self.namespace, label_selector=selector)
         )
         return [_pod(one) for one in found.items]
+
+    def active_pods(self, *, of: Sequence[str]) -> list[Pod]:
+        """Return the pods of some flow runs that run or will."""
+        return [pod for pod in self.pods() if pod.flow_run_id in of and pod.is_active]
 
     def delete_pod(self, name: str) -> None:
         """Delete a pod as ``kubectl delete pod`` does."""
@@ -116,9 +146,10 @@ class Cluster:
         if self._stand_in is not None:
             self._stand_in.kill(self.namespace, pod, "OOMKilled")
             return
-        command = ["kubectl", "exec", "--namespace", self.namespace, pod, "--"]
+        kubectl = ["kubectl", f"--kubeconfig={self.kubeconfig}"]
+        command = [*kubectl, "exec", "--namespace", self.namespace, pod, "--"]
         # It is killed too, so it never succeeds.
-        subprocess.run([*command, "sh", "-c", EAT_MEMORY], check=False, capture_output=True)
+        subprocess.run([*command, "python", "-c", EAT_MEMORY], check=False, capture_output=True)
 
     def clean_up(self) -> None:
         """Remove what the session has made."""
@@ -133,6 +164,12 @@ class Cluster:
             secrets = await core.list_namespaced_secret(there, label_selector=self._selector)
             for secret in secrets.items:
                 await core.delete_namespaced_secret(secret.metadata.name, there)
+            networking = NetworkingV1Api(api)
+            policies = await networking.list_namespaced_network_policy(
+                there, label_selector=self._selector
+            )
+            for policy in policies.items:
+                await networking.delete_namespaced_network_policy(policy.metadata.name, there)
             maps = await core.list_namespaced_config_map(there, label_selector=self._selector)
             for one in maps.items:
                 await core.delete_namespaced_config_map(one.metadata.name, there)

@@ -65,6 +65,9 @@ PULL_STEP = {"prefect.deployments.steps.set_working_directory": {"directory": "/
 
 DEADLINE_S = 240.0
 
+PENDING_LIMIT_S = 120.0
+"""Long enough for a pod on a busy machine, or on a node that has to fetch the image first."""
+
 KILL_TIMEOUT_S = 20.0
 
 
@@ -139,25 +142,32 @@ def api(server: PrefectServer, addresses: Addresses) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="session")
-def settings_names(
-    cluster: Cluster, addresses: Addresses, seaweedfs: SeaweedFS
-) -> Iterator[dict[str, str]]:
-    """Job variables that name the ConfigMap and the Secret which lead pods to the S3 server."""
+def storage(seaweedfs: SeaweedFS, addresses: Addresses) -> Iterator[Proxy]:
+    """The S3 server as pods see it."""
     port = urlsplit(seaweedfs.endpoint_url).port
     assert port is not None
+    with Proxy(port, bind=addresses.bind) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def settings_names(
+    cluster: Cluster, addresses: Addresses, seaweedfs: SeaweedFS, storage: Proxy
+) -> dict[str, str]:
+    """Job variables that name the ConfigMap and the Secret which lead pods to the S3 server."""
     (session,) = cluster.labels.values()
     name = f"kaleidoscope-test-{session}"
-    with Proxy(port, bind=addresses.bind) as proxy:
-        url = f"http://{addresses.host}:{proxy.port}"
-        cluster.make_settings(
-            name, {"KALEIDOSCOPE_S3_ENDPOINT_URL": url, "KALEIDOSCOPE_S3_REGION": "us-east-1"}
-        )
-        keys = {
-            "AWS_ACCESS_KEY_ID": seaweedfs.access_key,
-            "AWS_SECRET_ACCESS_KEY": seaweedfs.secret_key,
-        }
-        cluster.make_secret(name, keys)
-        yield {"settings_name": name, "s3_secret_name": name}
+    url = f"http://{addresses.host}:{storage.port}"
+    cluster.let_pods_out(name)
+    cluster.make_settings(
+        name, {"KALEIDOSCOPE_S3_ENDPOINT_URL": url, "KALEIDOSCOPE_S3_REGION": "us-east-1"}
+    )
+    keys = {
+        "AWS_ACCESS_KEY_ID": seaweedfs.access_key,
+        "AWS_SECRET_ACCESS_KEY": seaweedfs.secret_key,
+    }
+    cluster.make_secret(name, keys)
+    return {"settings_name": name, "s3_secret_name": name}
 
 
 class Worker:
@@ -193,16 +203,16 @@ class Worker:
 
 
 @pytest.fixture(scope="session")
-def one_worker(
-    server: PrefectServer, api: Proxy, cluster: Cluster, addresses: Addresses
-) -> Iterator[Worker]:
-    # What infra/kubernetes gives its worker.
+def one_worker(server: PrefectServer, api: Proxy, cluster: Cluster) -> Iterator[Worker]:
+    # What infra/kubernetes gives its worker, but for the time between two looks for runs.
     environment = {
         **server.environment,
         "KUBECONFIG": str(cluster.kubeconfig),
-        "PREFECT_API_URL": f"http://{addresses.host}:{api.port}/api",
+        "PREFECT_API_URL": f"http://127.0.0.1:{api.port}/api",
         "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES": cluster.namespace,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+        "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "10",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     }
     worker = Worker(environment, server.home / "worker.log")
@@ -222,6 +232,7 @@ def deployments(
     client: SyncPrefectClient,
     cluster: Cluster,
     addresses: Addresses,
+    api: Proxy,
     settings_names: dict[str, str],
 ) -> str:
     """The name of the parent's deployment, with the shard's beside it."""
@@ -230,9 +241,14 @@ def deployments(
         "image": addresses.image,
         "namespace": cluster.namespace,
         "labels": cluster.labels,
-        "cpu_request": "250m",
-        # Pods of a real cluster can write nowhere else, and the worker's own home is copied.
-        "env": {"PREFECT_HOME": "/tmp/prefect"},  # noqa: S108 - in the pod.
+        # For 21 pods on a laptop's cluster.
+        "cpu_request": "100m",
+        "memory_request": "256Mi",
+        # The worker's own are copied, and lead nowhere in a pod: it can write to /tmp alone.
+        "env": {
+            "PREFECT_HOME": "/tmp/prefect",  # noqa: S108 - in the pod.
+            "PREFECT_API_URL": f"http://{addresses.host}:{api.port}/api",
+        },
     }
     make_kubernetes_pool(client, shards_at_once=None)
     flows: tuple[Flow[..., Any], ...] = (augment, augment_shard)
@@ -256,11 +272,19 @@ def deployments(
 class Augmentation:
     """The deployment of the parent flow, on photographs in S3 of one test."""
 
-    def __init__(self, client: SyncPrefectClient, deployment: str, uri: str, output: Store) -> None:
+    def __init__(
+        self,
+        client: SyncPrefectClient,
+        deployment: str,
+        uri: str,
+        *,
+        open_at: Callable[[str], Store],
+    ) -> None:
         self.client = client
         self.deployment = deployment
         self.uri = uri
-        self.output = output
+        self.photos = open_at(f"{uri}/photos")
+        self.output = open_at(f"{uri}/out")
 
     def start(self, **parameters: Any) -> UUID:
         return self.client.create_flow_run_from_deployment(
@@ -270,13 +294,18 @@ class Augmentation:
                 "destination": f"{self.uri}/out",
                 "recipe": RECIPE,
                 "replicas": 3,
-                # So short that nothing waits for it, long enough for a pod on a busy machine.
-                "pending_limit_s": 60.0,
+                "pending_limit_s": PENDING_LIMIT_S,
                 "execution": "work-pool",
                 "shard_deployment": "augment-shard/cluster",
                 **parameters,
             },
         ).id
+
+    def add_photos(self, number: int) -> None:
+        """Add a copy of a photograph under other names, until there are so many."""
+        data = self.photos.get(next(self.photos.list_objects()).key).data
+        for index in range(NUM_PHOTOS, number):
+            self.photos.put(f"photo-{index:02d}.jpg", data)
 
     def run(self, run_id: UUID) -> FlowRun:
         return self.client.read_flow_run(run_id)
@@ -328,7 +357,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def expected(photos: Path) -> dict[str, str]:
-    """What an undisturbed run makes of the photographs, by key."""
+    """What an undisturbed run makes of the photographs, by key.
+
+    A node with another kind of processor than this machine's may make other pixels: nodes of a
+    real cluster have to be of its kind.
+    """
     recipe, out = photos.parent / "recipe.yaml", photos.parent / "out"
     recipe.write_text(RECIPE)
     kaleidoscope.run(str(photos), str(out), str(recipe))
@@ -348,8 +381,9 @@ def augmentation(  # noqa: PLR0913 - a server, a store, and what lies in it.
     def at(uri: str) -> Store:
         return open_store(uri, settings=s3_settings, credentials=s3_credentials)
 
-    copy_objects(open_store(str(photos)), at(f"{s3_uri}/photos"))
-    return Augmentation(client, deployments, s3_uri, at(f"{s3_uri}/out"))
+    augmentation = Augmentation(client, deployments, s3_uri, open_at=at)
+    copy_objects(open_store(str(photos)), augmentation.photos)
+    return augmentation
 
 
 def hash_images(store: Store) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A TCP proxy that can be cut, to take a server away from its clients and give it back."""
+"""A TCP proxy that can be cut or made slow, to take a server away from its clients for a while."""
 
 import asyncio
 import threading
@@ -8,7 +8,11 @@ from typing import Self
 
 
 class Proxy:
-    """Passes connections on as long as its ``with`` block and as long as it is not cut."""
+    """Passes connections on as long as its ``with`` block and as long as it is not cut.
+
+    Attributes:
+        delay_s: Seconds that each piece of data is held up, for now.
+    """
 
     def __init__(self, port: int, *, bind: str = "127.0.0.1") -> None:
         """Prepare to listen.
@@ -23,6 +27,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._connections: set[asyncio.Task[None]] = set()
         self._is_cut = False
+        self.delay_s = 0.0
 
     @property
     def port(self) -> int:
@@ -82,17 +87,17 @@ class Proxy:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(_copy(reader, back))
-                both.create_task(_copy(there, writer))
+                both.create_task(self._copy(reader, back))
+                both.create_task(self._copy(there, writer))
         except* OSError:
             pass
         finally:
             back.close()
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    with suppress(OSError):
-        writer.write_eof()
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await asyncio.sleep(self.delay_s)
+            writer.write(data)
+            await writer.drain()
+        with suppress(OSError):
+            writer.write_eof()
