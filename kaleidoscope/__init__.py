@@ -11,7 +11,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kaleidoscope.api import audit_folder, describe, plan, read_manifest, run
+    from kaleidoscope.api import (
+        audit_folder,
+        describe,
+        plan,
+        prune,
+        read_manifest,
+        replay_outputs,
+        run,
+        verify,
+    )
     from kaleidoscope.errors import KaleidoscopeError
     from kaleidoscope.lineage import Lineage
     from kaleidoscope.recipe import Recipe
@@ -26,8 +35,11 @@ __all__ = [
     "audit_split",
     "describe",
     "plan",
+    "prune",
     "read_manifest",
+    "replay_outputs",
     "run",
+    "verify",
 ]
 
 _HOMES = {
@@ -39,8 +51,11 @@ _HOMES = {
     "audit_split": "splits",
     "describe": "api",
     "plan": "api",
+    "prune": "api",
     "read_manifest": "api",
+    "replay_outputs": "api",
     "run": "api",
+    "verify": "api",
 }
 
 

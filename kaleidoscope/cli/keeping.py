@@ -57,11 +57,19 @@ def retry(
     Exit codes: as those of `run`: 1 if too many sources failed again.
     """
     from kaleidoscope import api
+    from kaleidoscope.lease import WAIT_S
 
     request, is_interrupted = api.what_to_retry(destination)
     if is_interrupted:
         console.print("finishing the run that was interrupted")
-        api.run(request.source, destination, request.recipe, workers=workers)
+        api.run(
+            request.source,
+            destination,
+            request.recipe,
+            workers=workers,
+            wait_s=WAIT_S if wait is None else wait,
+            on_wait=say_waiting,
+        )
     run_and_say(
         request.source,
         destination,

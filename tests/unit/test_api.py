@@ -175,3 +175,21 @@ def test_a_run_that_was_taken_over_does_not_commit(place: Place) -> None:
     with pytest.raises(LeaseError, match="was taken over"):
         kd_run(place, on_start=take_over)
     assert not any(run.is_committed for run in list_runs(place.destination))
+
+
+def test_a_data_set_is_verified_replayed_and_pruned_by_its_path(place: Place) -> None:
+    kd_run(place)
+    destination = place.destination.uri
+    assert kd.verify(destination).is_whole
+    rows = kd.read_manifest(destination, columns=["source_key", "output_key"])
+    source_key, output_key = rows.iloc[0]
+    [replayed] = kd.replay_outputs([output_key], destination)
+    assert replayed.outcome == "identical"
+    place.source.delete([source_key])
+    assert not kd.verify(destination).is_whole
+    assert kd.prune(destination).num_objects == 4
+    assert len(kd.read_manifest(destination)) == 24
+    assert kd.prune(destination, dry_run=False).is_done
+    assert len(kd.read_manifest(destination)) == 20
+    assert kd.verify(destination).is_whole
+    assert kd.plan(place.source.uri, destination, RECIPE).num_shards == 0

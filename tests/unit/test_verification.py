@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kaleidoscope.errors import ManifestError, SettingsError
+from kaleidoscope.errors import ManifestError, SettingsError, StoreError
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.pipeline import run_shard
 from kaleidoscope.runs import RunKeys
@@ -22,6 +22,7 @@ from kaleidoscope.verification import (
 )
 from tests import data_sets
 from tests.data_sets import NOW, Place
+from tests.faulty_stores import Action, WatchedStore
 
 RECIPE = data_sets.recipe(steps=2, side=16)
 REPLAY = VerifyOptions(replays=True)
@@ -237,3 +238,16 @@ def test_what_an_unfinished_run_made_is_said_to_be_perhaps_its(local: Place) -> 
     found = check(local)
     assert found.num_problems == {"unknown_object": 4}
     assert f"run {run.run_id} is not finished" in found.examples[0].detail
+
+
+@pytest.mark.parametrize("container", ["files", "webdataset"])
+def test_a_store_that_is_down_is_no_damage(tmp_path: Path, container: str) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(2))
+    place.run(data_sets.recipe(steps=1, side=16, output={"container": container}))
+
+    def fail(action: Action, key: str) -> None:
+        if action == "get" and not key.startswith("_kaleidoscope/"):
+            raise StoreError("the store is down")
+
+    with pytest.raises(StoreError, match="the store is down"):
+        check(Place(place.source, WatchedStore(place.destination, before=fail)))
