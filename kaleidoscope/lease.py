@@ -43,7 +43,7 @@ WAIT_S = 600.0
 _RENEWALS = 4
 """In the duration, so that a slow answer or two do no harm."""
 
-_LONGEST_POLL_S = 2.0
+_LONGEST_POLL_S = 1.0
 
 _logger = logging.getLogger(__name__)
 

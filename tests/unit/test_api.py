@@ -1,11 +1,13 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import kaleidoscope as kd
+from kaleidoscope import api
 from kaleidoscope.errors import (
     LeaseError,
     ManifestError,
@@ -165,7 +167,11 @@ def test_of_runs_that_start_at_once_the_second_finds_all_done(place: Place) -> N
     data_sets.check_whole(place)
 
 
-def test_a_run_that_was_taken_over_does_not_commit(place: Place) -> None:
+def test_a_run_that_was_taken_over_does_not_commit(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "hold", partial(hold, duration_s=0.4))
+
     def take_over(_: Run) -> None:
         lease = place.destination.get(LEASE_KEY).data
         place.destination.put(LEASE_KEY, lease.replace(b'"token": "', b'"token": "another '))
