@@ -106,7 +106,7 @@ def describe_status(status: Status) -> str:
         ("recipe", status.recipe_digest),
         *((f"run {run.run_id}", _describe_run(run)) for run in status.runs),
         ("failed", f"{failures}; `kaleidoscope retry` does them again" if failures else "none"),
-        ("at work", status.holder or "nobody"),
+        ("at work", f"{status.holder}, unless it died" if status.holder else "nobody"),
     ]
     return _columns(lines)
 

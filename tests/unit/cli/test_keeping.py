@@ -102,7 +102,9 @@ def test_a_run_is_refused_while_another_is_at_work(
 ) -> None:
     with hold(LocalStore(made), Holder("1", "flow run nightly", "ada.example", NOW)):
         code, _, messages = command("run", photos, made, "-r", recipe, "--wait", 0)
-        assert command("status", made)[0] == 0
+        status = command("status", made)[1]
+    assert "flow run nightly on ada.example, started at 2026-11-22" in status
+    assert "unless it died" in status
     assert code == cli.EXIT_RETRY_CAN_HELP
     assert "is in use by flow run nightly on ada.example" in messages
 
