@@ -1,6 +1,7 @@
 """The parent flow: plan, one task for each shard, commit."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,28 +17,28 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
 from flows.dispatch import Limits, cancel_children, reap_tasks
-from flows.execution import Execution, Job, Placement, open_execution
+from flows.execution import Access, Execution, Job, Placement, open_execution
+from flows.form import AugmentForm, asks, run_title
 from flows.lease import at_work
-from flows.parameters import (
-    ErrorRate,
-    ExecutionName,
-    Minutes,
-    Places,
-    Replicas,
-    Seconds,
-    Seed,
-    run_title,
-    with_overrides,
-)
+from flows.places import Places
 from flows.progress import Progress, shard_line
 from kaleidoscope.card import refresh_card
-from kaleidoscope.errors import KaleidoscopeError, RunError
+from kaleidoscope.errors import KaleidoscopeError, PlanError, RunError
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.memory import predict_peak_bytes
-from kaleidoscope.pipeline import StartOptions, commit_run, pending_shards, start_run
-from kaleidoscope.runs import Report
+from kaleidoscope.pipeline import (
+    StartOptions,
+    commit_run,
+    make_plan,
+    pending_shards,
+    start_run,
+)
+from kaleidoscope.planning import Plan
+from kaleidoscope.recipe import Recipe
+from kaleidoscope.runs import Report, Run, list_runs
 from kaleidoscope.settings import available_cpus
-from kaleidoscope.summary import describe_plan, describe_report
+from kaleidoscope.stores import Store
+from kaleidoscope.summary import describe_idle, describe_plan, describe_report
 
 NUM_MEASURED = 3
 """Photographs that are tried to see how long a shard takes."""
@@ -48,7 +49,8 @@ MOST = 10
 
 def title() -> str:
     """Return the name of the current flow run: the data set and the recipe."""
-    return run_title(flow_run.parameters["source"], flow_run.parameters["recipe"])
+    form = AugmentForm(**flow_run.parameters)
+    return run_title(form.source, form.recipe_name)
 
 
 def is_worth_another_try(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
@@ -76,45 +78,13 @@ def do_shard(shard: int, execution: Execution) -> ShardStats:
 
 
 @flow(name="augment", flow_run_name=title, on_cancellation=[cancel_children])
-def augment(  # noqa: PLR0913 -- the fields of a form.
-    source: str,
-    destination: str,
-    *,
-    recipe: str = "classic",
-    seed: Seed | None = None,
-    max_error_rate: ErrorRate | None = None,
-    replicas: Replicas = 2,
-    shard_minutes: Minutes = 2.0,
-    retry_failed: bool = False,
-    aws_credentials: str | None = None,
-    execution: ExecutionName = "local",
-    shard_deployment: str = "augment-shard/process",
-    pending_limit_s: Seconds = 300.0,
-    shard_time_limit_s: Seconds = 3600.0,
-) -> Report:
+@asks(AugmentForm)
+def augment(form: AugmentForm) -> Report:
     """Make a large image data set from a small one, and record where every image came from.
 
     A run that was interrupted is taken up where it stopped, by starting it again with the same
     source, destination and recipe. A run that is complete makes the images of new sources only.
-
-    Args:
-        source: Where the photographs are, as s3://bucket/prefix or a folder.
-        destination: Where the images and their manifest go, beside the source.
-        recipe: Name of a preset, YAML or JSON text, or the place of a .yaml or .json file.
-        seed: Every random draw follows from it. Empty takes the recipe's.
-        max_error_rate: Fail, after the commit, if a larger share of the sources failed. Empty
-            takes the recipe's.
-        replicas: How many shards are under way at a time.
-        shard_minutes: CPU minutes of a full shard, by what a few of the photographs take. It is
-            what a crash can cost, and a pod costs seconds to start.
-        retry_failed: Do the sources that failed in earlier runs again.
-        aws_credentials: Name of an AwsCredentials block. Empty takes the usual AWS chain.
-        execution: local runs the shards in this process, work-pool as runs of the shard
-            deployment.
-        shard_deployment: Flow and name of that deployment.
-        pending_limit_s: A run of a shard that is longer in getting a pod, for want of an image or
-            a node, is given up and another is started.
-        shard_time_limit_s: The same for one that takes longer to do its shard.
+    The parameters are the fields of :class:`~flows.form.AugmentForm`.
 
     Returns:
         What the run did; if nothing was missing, what the run before did.
@@ -123,45 +93,76 @@ def augment(  # noqa: PLR0913 -- the fields of a form.
         KaleidoscopeError: If the run cannot be started, or not be finished; the message says why,
             and what is done is kept.
     """
-    places = Places(aws_credentials)
-    wanted = with_overrides(places.recipe(recipe), seed=seed, max_error_rate=max_error_rate)
-    sources, outputs = places.open(source), places.open(destination)
-    options = StartOptions(
-        min_shards=replicas,
-        shard_s=60 * shard_minutes,
-        num_measured=NUM_MEASURED,
-        retry_failed=retry_failed,
-    )
-    logger = get_run_logger()
+    places = form.places()
+    recipe = form.to_recipe(places)
+    sources, outputs = places.open(form.source), places.open(form.destination)
     with at_work(outputs) as lease:
-        run = start_run(sources, outputs, wanted, now=datetime.now(UTC), options=options)
-        if run.plan.num_shards:
-            peak_bytes = predict_peak_bytes(wanted, workers=available_cpus())
-            text = describe_plan(run.plan, cpus=replicas, peak_bytes=peak_bytes)
-            logger.info("Run %s\n%s", run.run_id, text)
-        else:
-            logger.info("Nothing to do: earlier runs did all %d sources", run.plan.num_done)
+        run = start(form, sources, outputs, recipe)
         setbacks: list[str] = []
         if pending := pending_shards(outputs, run):
-            limits = Limits(
-                timedelta(seconds=pending_limit_s), timedelta(seconds=shard_time_limit_s)
-            )
-            placement = Placement(execution, replicas, shard_deployment, limits, aws_credentials)
-            setbacks = do_shards(Job(sources, outputs, run, UUID(flow_run.id)), pending, placement)
+            job = Job(sources, outputs, run, UUID(flow_run.id))
+            setbacks = do_shards(job, pending, placement(form, places))
         # Opened again, since credentials of a role may have expired over the shards.
-        outputs = Places(aws_credentials).open(destination)
+        outputs = form.places().open(form.destination)
         lease.check()
         report = commit_run(outputs, run, now=datetime.now(UTC))
         refresh_card(outputs)
     publish(report, setbacks)
     # What an earlier run made of its sources was judged then.
     if run.plan.num_shards:
-        refuse_failures(report, wanted.limits.max_error_rate)
+        refuse_failures(report, recipe.limits.max_error_rate)
     return report
 
 
-def do_shards(job: Job, pending: Sequence[int], placement: Placement) -> list[str]:
-    """Run shards, ``placement.replicas`` at a time, and return when their parts are there.
+def start(form: AugmentForm, source: Store, destination: Store, recipe: Recipe) -> Run:
+    """Start or take up a run, and say in the log what it is going to do.
+
+    Raises:
+        PlanError: If the form forbids it: something is there already, or too much would be made.
+    """
+    logger = get_run_logger()
+    if form.existing == "refuse" and (runs := list_runs(destination)):
+        raise PlanError(
+            f"existing is refuse, and {destination.uri} holds run {runs[-1].run_id}; choose "
+            "another destination, or only-new"
+        )
+    options = StartOptions(
+        min_shards=form.replicas,
+        shard_s=60 * form.shard_minutes,
+        num_measured=NUM_MEASURED,
+        retry_failed=form.existing == "retry-failed",
+    )
+    if form.limits.max_images is not None:
+        plan = make_plan(source, destination, recipe, options=replace(options, num_measured=0))
+        refuse_too_many(plan, form.limits.max_images)
+    run = start_run(source, destination, recipe, now=datetime.now(UTC), options=options)
+    if run.plan.num_shards:
+        peak_bytes = predict_peak_bytes(recipe, workers=available_cpus())
+        text = describe_plan(run.plan, cpus=form.replicas, peak_bytes=peak_bytes)
+        logger.info("Run %s\n%s", run.run_id, text)
+    else:
+        logger.info("%s", describe_idle(run.plan))
+    return run
+
+
+def placement(form: AugmentForm, places: Places) -> Placement:
+    """Return where the form wants the shards to be done."""
+    return Placement(
+        form.execution,
+        form.replicas,
+        form.shard_deployment,
+        Limits(timedelta(seconds=form.pending_limit_s), timedelta(seconds=form.shard_time_limit_s)),
+        Access(
+            places.address(form.source),
+            places.address(form.destination),
+            form.aws_credentials,
+            form.endpoint_url,
+        ),
+    )
+
+
+def do_shards(job: Job, pending: Sequence[int], where: Placement) -> list[str]:
+    """Run shards, ``where.replicas`` at a time, and return when their parts are there.
 
     Returns:
         What went wrong and was made good, a sentence for each try that came to nothing.
@@ -173,10 +174,10 @@ def do_shards(job: Job, pending: Sequence[int], placement: Placement) -> list[st
         if flow_run.run_count > 1:
             reap_tasks(client, job.flow_run_id)
         progress = Progress(client, job.run, num_pending=len(pending))
-        runner = ThreadPoolTaskRunner[ShardStats](max_workers=placement.replicas)
+        runner = ThreadPoolTaskRunner[ShardStats](max_workers=where.replicas)
         with (
             runner as threads,
-            open_execution(job, progress, client, placement) as execution,
+            open_execution(job, progress, client, where) as execution,
         ):
             parameters = {"shard": list(pending), "execution": unmapped(execution)}
             futures = threads.map(do_shard, parameters)
@@ -227,5 +228,19 @@ def refuse_failures(report: Report, max_error_rate: float) -> None:
         raise RunError(
             f"{report.num_failed} of {report.num_sources + report.num_done} sources failed, more "
             f"than the max_error_rate of {max_error_rate:.0%}; the images of the others are "
-            "committed. Once the cause is gone, retry_failed does those that failed again"
+            "committed. Once the cause is gone, existing=retry-failed does those that failed again"
+        )
+
+
+def refuse_too_many(plan: Plan, max_images: int) -> None:
+    """Refuse a plan before anything is written.
+
+    Raises:
+        PlanError: If it would make more images than are allowed.
+    """
+    if plan.num_outputs > max_images:
+        raise PlanError(
+            f"limits.max_images is {max_images:,}, and this run would make {plan.num_outputs:,} "
+            f"images, {plan.per_source.num_outputs:,} of each of {plan.num_sources:,} photographs; "
+            "raise it, or set selection.max_outputs_per_source"
         )

@@ -5,7 +5,7 @@ Both return what the shard's part says, so the flow that maps shards does not kn
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from threading import Event
 from typing import Protocol, assert_never
@@ -14,7 +14,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows.dispatch import ChildRuns, Limits, ShardDeployment, ShardStoppedError, error_of
-from flows.parameters import ExecutionName
+from flows.form import ExecutionName
 from flows.progress import Progress
 from kaleidoscope.errors import ObjectMissingError
 from kaleidoscope.manifest import ShardStats, read_stats
@@ -33,6 +33,19 @@ class Job:
     run: Run
     flow_run_id: UUID
     """Of the flow run that does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a run of a shard, in another process, opens the stores; see :class:`flows.places.Places`.
+
+    Blocks go by their names, so that no secret stands in a parameter.
+    """
+
+    source: str
+    destination: str
+    aws_credentials: str | None
+    endpoint_url: str | None
 
 
 class Execution(Protocol):
@@ -95,7 +108,7 @@ class WorkPoolExecution:
         progress: Progress,
         *,
         deployment: ShardDeployment,
-        aws_credentials: str | None,
+        access: Access,
     ) -> None:
         """Prepare to run shards.
 
@@ -103,12 +116,12 @@ class WorkPoolExecution:
             job: The run.
             progress: Is told of every shard.
             deployment: What runs them.
-            aws_credentials: Name of the block that they open the stores with.
+            access: How they open the stores.
         """
         self._job = job
         self._progress = progress
         self._deployment = deployment
-        self._aws_credentials = aws_credentials
+        self._access = access
         self.setbacks: list[str] = []
 
     def run_shard(self, shard: int) -> ShardStats:
@@ -118,10 +131,9 @@ class WorkPoolExecution:
             state = self._deployment.run(
                 shard,
                 {
-                    "destination": self._job.destination.uri,
                     "run_id": self._job.run.run_id,
                     "shard": shard,
-                    "aws_credentials": self._aws_credentials,
+                    **asdict(self._access),
                 },
                 lambda: self._read_stats(shard) is not None,
             )
@@ -152,8 +164,8 @@ class Placement:
     """``flow/deployment`` that runs a shard on a work pool."""
     limits: Limits
     """A run of a shard that takes longer is given up."""
-    aws_credentials: str | None
-    """Name of the block that runs of shards open the stores with."""
+    access: Access
+    """How runs of shards open the stores."""
 
 
 @contextmanager
@@ -186,7 +198,7 @@ def open_execution(
                     job,
                     progress,
                     deployment=deployment,
-                    aws_credentials=placement.aws_credentials,
+                    access=placement.access,
                 )
         case _:
             assert_never(placement.execution)

@@ -294,7 +294,7 @@ class Augmentation:
             parameters={
                 "source": f"{self.uri}/photos",
                 "destination": f"{self.uri}/out",
-                "recipe": RECIPE,
+                "custom_recipe": RECIPE,
                 "replicas": 3,
                 "pending_limit_s": PENDING_LIMIT_S,
                 "execution": "work-pool",

@@ -1,11 +1,12 @@
 """The flow in this process, against a real server."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
 
 import kaleidoscope
 from flows import augment as augment_module
@@ -49,7 +50,7 @@ def fail_shard(monkeypatch: pytest.MonkeyPatch, shard: int, errors: list[Excepti
 
 def test_the_flow_makes_what_the_library_makes(photos: Path, tmp_path: Path) -> None:
     by_flow, by_library = tmp_path / "flow", tmp_path / "library"
-    report = augment(source=str(photos), destination=str(by_flow), recipe=RECIPE, replicas=3)
+    report = augment(source=str(photos), destination=str(by_flow), custom_recipe=RECIPE, replicas=3)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     kaleidoscope.run(str(photos), str(by_library), str(tmp_path / "recipe.yaml"))
     assert report.num_shards == 3
@@ -63,7 +64,7 @@ def test_a_second_run_of_the_same_does_nothing_and_reports_the_first(
     photos: Path, tmp_path: Path
 ) -> None:
     first, second = (
-        augment(source=str(photos), destination=str(tmp_path / "out"), recipe=RECIPE)
+        augment(source=str(photos), destination=str(tmp_path / "out"), custom_recipe=RECIPE)
         for _ in range(2)
     )
     assert first == second
@@ -73,7 +74,7 @@ def test_a_shard_that_a_store_failed_is_tried_again(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = fail_shard(monkeypatch, 1, [StoreError("down"), ConnectionError("also down")])
-    augment(source=str(photos), destination=str(tmp_path / "out"), recipe=RECIPE, replicas=3)
+    augment(source=str(photos), destination=str(tmp_path / "out"), custom_recipe=RECIPE, replicas=3)
     assert sorted(calls) == [0, 1, 1, 1, 2]
 
 
@@ -83,9 +84,9 @@ def test_a_run_with_a_hopeless_shard_fails_and_the_next_one_does_only_that_shard
     calls = fail_shard(monkeypatch, 1, [AccessError("no entry")])
     out = tmp_path / "out"
     with pytest.raises(RunError, match=r"1 of 3 shards .*\n.*shard 1: AccessError: no entry\n"):
-        augment(source=str(photos), destination=str(out), recipe=RECIPE, replicas=3)
+        augment(source=str(photos), destination=str(out), custom_recipe=RECIPE, replicas=3)
     assert sorted(calls) == [0, 1, 2]
-    augment(source=str(photos), destination=str(out), recipe=RECIPE, replicas=3)
+    augment(source=str(photos), destination=str(out), custom_recipe=RECIPE, replicas=3)
     assert sorted(calls) == [0, 1, 1, 2]
     assert len(hashes(out)) == 16
 
@@ -96,14 +97,21 @@ def test_too_many_broken_sources_fail_the_run_after_its_commit(
     (photos / "dogs" / "broken.jpg").write_bytes(b"no image")
     out = tmp_path / "out"
     with pytest.raises(RunError, match="1 of 5 sources failed"):
-        augment(source=str(photos), destination=str(out), recipe=RECIPE, max_error_rate=0.1)
+        augment(
+            source=str(photos),
+            destination=str(out),
+            custom_recipe=RECIPE,
+            limits={"max_error_rate": 0.1},
+        )
     assert len(hashes(out)) == 17
 
 
 def test_a_wrong_recipe_fails_before_anything_is_written(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(kaleidoscope.errors.RecipeError, match="Rotat"):
         augment(
-            source=str(photos), destination=str(tmp_path / "out"), recipe="transforms:\n- Rotat"
+            source=str(photos),
+            destination=str(tmp_path / "out"),
+            custom_recipe="transforms:\n- Rotat",
         )
     assert not (tmp_path / "out").exists()
 
@@ -111,9 +119,8 @@ def test_a_wrong_recipe_fails_before_anything_is_written(photos: Path, tmp_path:
 def test_a_run_is_named_after_its_data_set_and_its_recipe_and_shows_its_progress(
     photos: Path, tmp_path: Path, client: SyncPrefectClient
 ) -> None:
-    state = augment(
-        source=str(photos), destination=str(tmp_path / "out"), recipe=RECIPE, return_state=True
-    )
+    form = {"source": str(photos), "destination": str(tmp_path / "out"), "custom_recipe": RECIPE}
+    state = cast(State[Any], augment(**form, return_state=True))
     flow_run_id = state.state_details.flow_run_id
     assert flow_run_id is not None
     assert client.read_flow_run(flow_run_id).name == "photos-recipe"

@@ -67,7 +67,7 @@ class Deployed:
             parameters={
                 "source": f"{self.uri}/photos",
                 "destination": f"{self.uri}/out",
-                "recipe": RECIPE,
+                "custom_recipe": RECIPE,
                 "replicas": replicas,
                 "aws_credentials": BLOCK,
             },

@@ -7,7 +7,7 @@ from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
 from pydantic import SecretStr
 
-from flows.parameters import Places, run_title, with_overrides
+from flows.places import Places
 from kaleidoscope.errors import RecipeError, SettingsError
 from kaleidoscope.recipe import Recipe
 from tools.prefect_server import PrefectServer
@@ -31,14 +31,6 @@ def test_an_unknown_recipe_is_refused_with_the_presets_there_are() -> None:
         Places(None).recipe("clasic")
 
 
-def test_the_form_has_the_last_word_on_seed_and_error_rate_if_it_says_something() -> None:
-    recipe = Recipe.from_text(TEXT)
-    assert with_overrides(recipe, seed=None, max_error_rate=None) == recipe
-    changed = with_overrides(recipe, seed=0, max_error_rate=0.0)
-    assert changed.seed == 0
-    assert changed.limits.max_error_rate == 0
-
-
 def test_a_block_leads_to_its_server(
     server: PrefectServer,  # noqa: ARG001 - keeps the block.
     seaweedfs: SeaweedFS,
@@ -59,20 +51,3 @@ def test_a_block_leads_to_its_server(
 def test_a_block_that_is_not_there_is_named() -> None:
     with pytest.raises(SettingsError, match="'no-such-block'"):
         Places("no-such-block")
-
-
-@pytest.mark.parametrize(
-    ("source", "recipe", "title"),
-    [
-        ("s3://bucket/cats/2026/", "classic", "2026-classic"),
-        ("s3://bucket", "classic", "bucket-classic"),
-        ("/data/photos", "s3://bucket/recipes/mine.yaml", "photos-mine"),
-        ("photos", TEXT, "photos-recipe"),
-        ("photos", '{"transforms": []}', "photos-recipe"),
-        ("/", "classic", "images-classic"),
-    ],
-)
-def test_a_run_is_named_after_its_data_set_and_its_recipe(
-    source: str, recipe: str, title: str
-) -> None:
-    assert run_title(source, recipe) == title
