@@ -150,6 +150,12 @@ def test_every_container_asks_for_what_it_needs_and_is_probed(manifests: Manifes
                 assert probe["httpGet"]["port"] in ports
 
 
+def test_no_rollout_has_failed_before_its_secrets_are_made(manifests: Manifests) -> None:
+    for deployment in of_kind(manifests, "Deployment"):
+        # kubectl rollout status, which make kubernetes waits for, gives up past this for good.
+        assert deployment["spec"]["progressDeadlineSeconds"] >= 24 * 3600
+
+
 def test_every_image_has_a_tag_that_is_not_latest(manifests: Manifests) -> None:
     for _, container in containers(manifests):
         _, _, tag = container["image"].rpartition("/")[2].partition(":")
