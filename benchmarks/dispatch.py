@@ -262,9 +262,9 @@ def run_parent(source: str, destination: str, in_flight: int) -> None:
 
     requests = _count_requests()
     augment(
-        source,
-        destination,
-        recipe=_RECIPE,
+        source=source,
+        destination=destination,
+        custom_recipe=_RECIPE,
         replicas=in_flight,
         shard_minutes=1e-9,  # A shard for each source.
         execution="work-pool",
