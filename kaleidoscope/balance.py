@@ -7,7 +7,7 @@ few nodes stays short. Only a count for each class and number of images is kept 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,8 +16,7 @@ from kaleidoscope.seeding import named_rng
 from kaleidoscope.tree import ROOT, Tree
 
 Label: TypeAlias = str | None
-LabelOf: TypeAlias = Callable[[str], Label]
-"""Returns the class of a source by its key; sources without one are a class of their own."""
+"""The class of a source; sources without one are a class of their own."""
 
 
 @dataclass(frozen=True, slots=True)

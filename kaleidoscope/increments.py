@@ -14,9 +14,9 @@ from itertools import islice
 
 from pydantic import BaseModel
 
-from kaleidoscope.balance import Balancer, ClassShare, Label, LabelOf
+from kaleidoscope.balance import Balancer, ClassShare, Label
 from kaleidoscope.errors import ObjectMissingError
-from kaleidoscope.identity import label_of
+from kaleidoscope.labels import Labels
 from kaleidoscope.manifest import failed_sources, source_hashes, sources_from_parquet
 from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Balance, Recipe
@@ -29,6 +29,9 @@ _NAMES_SHOWN = 10
 
 NUM_READERS = 16
 """Records of runs that are read at a time: a run every night makes hundreds in a year."""
+
+_NO_CONTENT = ""
+"""Stands where a hash would: whatever a source holds, what is made of it does not stand."""
 
 _PARTS_KEPT = 16
 """Parts whose hashes are at hand; sources that changed lie next to each other."""
@@ -136,7 +139,7 @@ class MissingSources:
         recipe: Recipe,
         *,
         retry_failed: bool,
-        label_of: LabelOf = label_of,
+        labels: Labels | None = None,
     ) -> None:
         """Take what is there, what was done, and what a recipe makes.
 
@@ -145,7 +148,7 @@ class MissingSources:
             history: What committed runs did.
             recipe: What to make.
             retry_failed: Do the sources again that failed in their newest run.
-            label_of: The classes that are balanced.
+            labels: What a table says of sources; None makes folders the labels.
 
         Raises:
             RecipeError: If the recipe's selection leaves no node at all.
@@ -155,7 +158,7 @@ class MissingSources:
         self._recipe = recipe
         self._wanted = selected_nodes(recipe)
         self._retry_failed = retry_failed
-        self._label_of = label_of
+        self._labels = labels or Labels()
         self.num_done = 0
         """Sources passed over so far."""
         self.classes: tuple[ClassShare, ...] = ()
@@ -176,11 +179,15 @@ class MissingSources:
             nodes = self._wanted
             if balancer is not None:
                 key = planned.info.key
-                nodes = balancer.nodes(key, self._label_of(key), planned.made)
+                nodes = balancer.nodes(key, self._labels.label_of(key), planned.made)
             if planned.made_sha256 is None and planned.made >= nodes:
                 self.num_done += 1
             else:
-                yield replace(planned, nodes=None if nodes >= self._wanted else nodes)
+                yield replace(
+                    planned,
+                    nodes=None if nodes >= self._wanted else nodes,
+                    labels=self._labels.of(planned.info.key),
+                )
 
     def _make_balancer(self) -> Balancer | None:
         if self._recipe.balance is None:
@@ -188,7 +195,7 @@ class MissingSources:
         made: defaultdict[Label, Counter[int]] = defaultdict(Counter)
         for planned in self._standing():
             if planned is not None:
-                made[self._label_of(planned.info.key)][len(planned.made)] += 1
+                made[self._labels.label_of(planned.info.key)][len(planned.made)] += 1
         balancer = Balancer(self._recipe, self._recipe.balance, made)
         self.classes = balancer.classes
         return balancer
@@ -213,6 +220,9 @@ class MissingSources:
             # It may have been written again as it was, or in other parts, of which S3 makes etags.
             sha256 = self._history.sha256(done)
             return PlannedSource(source, None, done.nodes if sha256 else frozenset(), sha256)
+        if self._labels.of(source.key) != done.planned.labels:
+            # Rows carry their labels, so all are made again: the same images, with new rows.
+            return PlannedSource(source, None, done.nodes, _NO_CONTENT)
         failures_matter = self._retry_failed or self._recipe.balance is not None
         if not failures_matter and done.nodes >= self._wanted:
             return PlannedSource(source, None, done.nodes)

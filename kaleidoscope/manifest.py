@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaleidoscope.errors import ManifestError
-from kaleidoscope.model import ObjectInfo, PlannedSource
+from kaleidoscope.model import ObjectInfo, PlannedSource, SourceLabels
 
 SCHEMA = pa.schema(
     [
@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
         pa.field("encoding", pa.string()),
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("label", pa.string()),
+        pa.field("attributes", pa.string()),
         pa.field("split", pa.string()),
         pa.field("output_key", pa.string()),
         pa.field("tar_key", pa.string()),
@@ -67,7 +68,7 @@ SCHEMA = pa.schema(
         pa.field("created_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""The columns. ``params``, ``ops`` and ``encoding`` hold JSON; ``size`` is bytes."""
+"""The columns. ``params``, ``ops``, ``encoding`` and ``attributes`` are JSON; ``size`` is bytes."""
 
 ROWS_PER_GROUP = 16_384
 """Rows that are compressed together in a manifest; about 20 MB of text."""
@@ -87,9 +88,13 @@ _PLAN_SCHEMA = pa.schema(
         pa.field("nodes", pa.string()),
         pa.field("made", pa.string()),
         pa.field("made_sha256", pa.string()),
+        pa.field("labels", pa.string()),
     ]
 )
-"""The fields of a planned source; sets of nodes are text, so that parquet keeps equal ones once."""
+"""The fields of a planned source; sets of nodes are text, so that parquet keeps equal ones once.
+
+``labels`` holds JSON.
+"""
 
 _STATS_KEY = b"kaleidoscope.shard"
 
@@ -128,6 +133,8 @@ class SourceFacts:
     source_format: str | None = None
     source_mode: str | None = None
     source_conversion: str | None = None
+    attributes: str | None = None
+    """What a table of labels says beside the label, as a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +370,9 @@ def sources_to_parquet(sources: Sequence[PlannedSource]) -> bytes:
     columns["nodes"] = [None if s.nodes is None else _to_text(s.nodes) for s in sources]
     columns["made"] = [_to_text(s.made) or None for s in sources]
     columns["made_sha256"] = [s.made_sha256 for s in sources]
+    columns["labels"] = [
+        None if s.labels is None else json.dumps(asdict(s.labels)) for s in sources
+    ]
     buffer = io.BytesIO()
     table = pa.table(columns, schema=_PLAN_SCHEMA)
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
@@ -380,13 +390,19 @@ def sources_from_parquet(data: bytes) -> tuple[PlannedSource, ...]:
 
 
 def _planned(
-    *, nodes: str | None, made: str | None, made_sha256: str | None, **info: Any
+    *,
+    nodes: str | None,
+    made: str | None,
+    made_sha256: str | None,
+    labels: str | None,
+    **info: Any,
 ) -> PlannedSource:
     return PlannedSource(
         ObjectInfo(**info),
         None if nodes is None else _from_text(nodes),
         _from_text(made or ""),
         made_sha256,
+        None if labels is None else SourceLabels(**json.loads(labels)),
     )
 
 

@@ -22,6 +22,7 @@ memory, some 100 MB at this size. So large a data set is better written as tars.
 COLUMNS = (
     "output_key",
     "label",
+    "attributes",
     "split",
     "node",
     "depth",

@@ -48,6 +48,17 @@ class NodeChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceLabels:
+    """What a table of labels says of a source."""
+
+    label: str | None = None
+    """Its class; None if it has none."""
+
+    attributes: str | None = None
+    """All else, as a JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedSource:
     """A source of a shard, with what a run is to make of it."""
 
@@ -61,6 +72,9 @@ class PlannedSource:
 
     made_sha256: str | None = None
     """Of the content that they were made of; None if it was this very version of the object."""
+
+    labels: SourceLabels | None = None
+    """What a table says of it; None makes its folder its label."""
 
     def num_missing(self, num_all: int) -> int:
         """Return how many outputs there are to make, at most; the content may be known already.

@@ -15,6 +15,7 @@ from kaleidoscope.calibration import calibrate
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
 from kaleidoscope.identity import label_of, output_id, source_id
 from kaleidoscope.increments import NUM_READERS, History, MissingSources, find_conflict
+from kaleidoscope.labels import load_labels
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
     PartWriter,
@@ -410,7 +411,10 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     listing = SourceListing(source, destination)
     # Where there is no destination nothing is committed, and the store is not asked.
     history = History(source if destination is None else destination, committed)
-    missing = MissingSources(listing, history, recipe, retry_failed=options.retry_failed)
+    labels = None if recipe.targets is None else load_labels(source, recipe.targets.labels, listing)
+    missing = MissingSources(
+        listing, history, recipe, retry_failed=options.retry_failed, labels=labels
+    )
     sources = iter(missing)
     measured = list(islice(sources, options.num_measured))
     per_source = calibrate(estimate(recipe), source, [planned.info for planned in measured], recipe)

@@ -126,7 +126,7 @@ class Select(_Strict):
 
 
 class Balance(_Strict):
-    """How many images every class is to have; a class is a folder of sources."""
+    """How many images every class is to have; a class is a folder of sources, or their label."""
 
     images_per_class: int = Field(
         ge=1,
@@ -135,6 +135,16 @@ class Balance(_Strict):
     )
     max_per_source: int | None = Field(
         default=None, ge=1, description="Images of one source at most, however small its class is."
+    )
+
+
+class Targets(_Strict):
+    """What is known of sources beside their pixels, and goes with all that is made of them."""
+
+    labels: str = Field(
+        pattern=r"^[^/].*\.(csv|parquet|jsonl)$",
+        description="Key of a table in the source prefix with a column file_name, a key as well. "
+        "Its column label replaces the folder's name; the others become attributes.",
     )
 
 
@@ -177,6 +187,9 @@ class Recipe(_Strict):
     select: Select = Select()
     balance: Balance | None = Field(
         default=None, description="A number of images for each class; empty makes every node."
+    )
+    targets: Targets | None = Field(
+        default=None, description="A table of labels; empty makes folders the labels."
     )
     limits: Limits = Limits()
     seed: int = Field(default=0, ge=0, lt=2**53, description="Every random draw follows from it.")
@@ -230,7 +243,7 @@ class Recipe(_Strict):
         Limits are left out, since they do not change an output; versions of the transforms are in.
         """
         # A field that came later is left out where it is not used, so that old digests stand.
-        unused = {"balance"} if self.balance is None else set()
+        unused = {name for name in ("balance", "targets") if getattr(self, name) is None}
         document: dict[str, Any] = self.model_dump(mode="json", exclude={"limits", *unused})
         if self.output.container == "files":
             del document["output"]["container"]

@@ -10,17 +10,18 @@ from kaleidoscope.codecs import EncodeSpec, extension_for
 from kaleidoscope.errors import KaleidoscopeError
 from kaleidoscope.identity import label_of, output_id, output_key, source_id
 from kaleidoscope.manifest import Record, SourceFacts
-from kaleidoscope.model import ObjectInfo
+from kaleidoscope.model import ObjectInfo, SourceLabels
 from kaleidoscope.tree import Applied, Sampled
 
 
-def source_facts(info: ObjectInfo) -> SourceFacts:
+def source_facts(info: ObjectInfo, labels: SourceLabels | None = None) -> SourceFacts:
     return SourceFacts(
         source_id=source_id(info.key),
         source_key=info.key,
         source_etag=info.etag,
         source_version_id=info.version_id,
-        label=label_of(info.key),
+        label=label_of(info.key) if labels is None else labels.label,
+        attributes=None if labels is None else labels.attributes,
     )
 
 

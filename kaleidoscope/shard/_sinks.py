@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from threading import Condition
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 from kaleidoscope.identity import tar_key
 from kaleidoscope.manifest import Record, RunFacts
@@ -228,11 +228,13 @@ class TarSink(ExitStack):
 
 def _describe(record: Record) -> bytes:
     """Return what a training that reads tars alone wants to know of an output."""
-    document = {
+    document: dict[str, Any] = {
         "output_id": record.output_id,
         "source_id": record.source.source_id,
         "source_key": record.source.source_key,
         "label": record.source.label,
         "node": record.node,
     }
+    if record.source.attributes is not None:
+        document["attributes"] = json.loads(record.source.attributes)
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

@@ -55,7 +55,7 @@ class SourceTask:
     def _run(
         self, position: int, planned: PlannedSource, reading: Future[StoredObject]
     ) -> SourceResult:
-        facts = source_facts(planned.info)
+        facts = source_facts(planned.info, planned.labels)
         writes: list[Future[tuple[Record, ...]]] = []
         failures: tuple[Record, ...] = ()
         size = 0
@@ -65,7 +65,8 @@ class SourceTask:
         made: list[Made] = []
         try:
             stored = reading.result()
-            facts, size = source_facts(stored.info), len(stored.data)
+            facts = source_facts(stored.info, planned.labels)
+            size = len(stored.data)
             root = self._augmenter.root(stored.data)
             facts = with_header(facts, root)
             choice = planned.choice(root.sha256)

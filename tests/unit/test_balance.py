@@ -11,7 +11,9 @@ from kaleidoscope import pipeline
 from kaleidoscope.balance import Balancer, ClassShare
 from kaleidoscope.errors import PlanError, RecipeError
 from kaleidoscope.increments import History, MissingSources
+from kaleidoscope.labels import Labels
 from kaleidoscope.listing import SourceListing
+from kaleidoscope.model import SourceLabels
 from kaleidoscope.planning import Plan
 from kaleidoscope.recipe import Balance, Recipe
 from kaleidoscope.runs import load_run
@@ -182,6 +184,9 @@ def test_balance_may_be_widened_and_taken_away_but_not_narrowed(tmp_path: Path) 
         place.run(balanced(100))
 
 
+ODD = SourceLabels("odd")
+
+
 def test_classes_come_from_the_labels_that_are_given(tmp_path: Path) -> None:
     place = animals(tmp_path, cats=3, dogs=3)
     missing = MissingSources(
@@ -189,7 +194,7 @@ def test_classes_come_from_the_labels_that_are_given(tmp_path: Path) -> None:
         History(place.destination, ()),
         balanced(4),
         retry_failed=False,
-        label_of=lambda key: "odd" if "1" in key else None,
+        labels=Labels({"cats/1.jpg": ODD, "dogs/1.jpg": ODD}, unlisted=SourceLabels()),
     )
     planned = list(missing)
     assert [(share.label, share.num_sources) for share in missing.classes] == [

@@ -1,0 +1,225 @@
+"""Labels and attributes of a table go with the sources that it names, and with no other."""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kaleidoscope.errors import PlanError, RecipeError
+from kaleidoscope.labels import load_labels
+from kaleidoscope.listing import SourceListing
+from kaleidoscope.runs import list_runs
+from tests import data_sets, image_files
+from tests.data_sets import NOW, Place
+
+DAY = timedelta(days=1)
+KEYS = ("cats/0.jpg", "cats/1.jpg", "flat.jpg")
+IMAGES = {key: image_files.opencv(".jpg", image_files.picture(30, 41)) for key in KEYS}
+
+
+def recipe(key: str = "labels.csv", **fields: Any) -> Any:
+    return data_sets.recipe(steps=2, side=16, targets={"labels": key}, **fields)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return data_sets.local(tmp_path, IMAGES)
+
+
+def write(place: Place, table: str, key: str = "labels.csv") -> None:
+    place.source.put(key, table.encode())
+
+
+def load(place: Place, key: str = "labels.csv") -> dict[str, tuple[str | None, Any]]:
+    labels = load_labels(place.source, key, SourceListing(place.source))
+    found = {name: labels.of(name) for name in KEYS}
+    return {
+        name: (labels.label_of(name), row and row.attributes and json.loads(row.attributes))
+        for name, row in found.items()
+    }
+
+
+def as_parquet(rows: list[dict[str, Any]]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    return buffer.getvalue()
+
+
+ROWS: list[dict[str, Any]] = [
+    {"file_name": "cats/0.jpg", "label": "tom", "age": "07", "note": 'says "miau", loud'},
+    {"file_name": "flat.jpg", "label": None, "age": None, "note": None},
+]
+WANTED = {
+    "cats/0.jpg": ("tom", {"age": "07", "note": 'says "miau", loud'}),
+    "cats/1.jpg": (None, None),
+    "flat.jpg": (None, None),
+}
+TABLES = {
+    "labels.csv": (
+        b"\xef\xbb\xbffile_name,label,age,note\r\n"
+        b'cats/0.jpg,tom,07,"says ""miau"", loud"\r\n\r\nflat.jpg,,,\r\n'
+    ),
+    "labels.parquet": as_parquet(ROWS),
+    "meta/labels.jsonl": "\n".join(json.dumps(row) for row in ROWS).encode(),
+}
+
+
+@pytest.mark.parametrize("key", TABLES)
+def test_every_kind_of_table_says_the_same(place: Place, key: str) -> None:
+    place.source.put(key, TABLES[key])
+    assert load(place, key) == WANTED
+
+
+def test_a_table_without_a_label_leaves_labels_to_the_folders(place: Place) -> None:
+    write(place, "file_name,age\ncats/0.jpg,7\n")
+    assert load(place) == {
+        "cats/0.jpg": ("cats", {"age": "7"}),
+        "cats/1.jpg": ("cats", None),
+        "flat.jpg": (None, None),
+    }
+
+
+def test_types_of_parquet_come_as_json_has_them(place: Place) -> None:
+    row = {"file_name": "flat.jpg", "label": 3, "n": 1, "x": float("nan"), "day": date(2026, 1, 2)}
+    place.source.put("labels.parquet", as_parquet([row]))
+    assert load(place, "labels.parquet")["flat.jpg"] == ("3", {"n": 1, "day": "2026-01-02"})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file_name,label\ncats/0.jpg,a\ncats/0.jpg,a\n", r"1 sources more than once \(cats/0"),
+        ("file_name,label\ncats/9.jpg,a\nflat.jpg,b\n", r"1 of 2 sources .*\(cats/9.jpg\)"),
+        ("name,label\ncats/0.jpg,a\n", "row 1 must name a source in file_name, got None"),
+        ("file_name,label\ncats/0.jpg\n", "line 2 has 1 cells and the header 2"),
+        ("file_name,label,label\n", "a column stands twice"),
+        ('file_name,label\n"cats/0.jpg,a\nflat.jpg,b\n', "cannot be read"),
+        ("file_name,label\n", "hold no row"),
+        ("", "hold no row"),
+    ],
+)
+def test_a_wrong_table_is_refused_before_anything_is_made(
+    place: Place, table: str, message: str
+) -> None:
+    write(place, table)
+    with pytest.raises(PlanError, match=message):
+        place.start(recipe())
+    assert not list_runs(place.destination)
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "message"),
+    [
+        ("labels.csv", b"\xff\xfe", "cannot be read: 'utf-8'"),
+        ("labels.parquet", b"PAR1", "cannot be read"),
+        ("labels.jsonl", b"[1]", "line 1 must be a JSON object"),
+        ("labels.jsonl", b'{"file_name": ', "cannot be read"),
+        ("labels.jsonl", b'{"file_name": "flat.jpg", "label": 0.5}', "text or a whole number"),
+        ("labels.jsonl", b'{"file_name": 5}', "must name a source in file_name, got 5"),
+    ],
+)
+def test_a_damaged_table_is_refused(place: Place, key: str, data: bytes, message: str) -> None:
+    place.source.put(key, data)
+    with pytest.raises(PlanError, match=message):
+        load(place, key)
+
+
+def test_a_table_that_is_not_there_is_named(place: Place) -> None:
+    with pytest.raises(PlanError, match=r"labels.csv are not there; check targets.labels"):
+        place.start(recipe())
+
+
+def test_of_many_wrong_names_a_few_are_shown(place: Place) -> None:
+    write(place, "\n".join(["file_name", *(f"x{n}.jpg" for n in range(9))]))
+    with pytest.raises(PlanError, match=r"9 of 9 sources .*\(x0.*x4.jpg, …\)"):
+        load(place)
+
+
+def test_a_key_of_no_table_is_refused_by_the_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"targets.labels"):
+        recipe("labels.xlsx")
+
+
+def by_source(place: Place) -> Mapping[str, set[tuple[Any, Any]]]:
+    rows = place.rows()[["source_key", "label", "attributes"]].astype(object)
+    found: dict[str, set[tuple[Any, Any]]] = {}
+    for key, *pair in rows.where(rows.notna(), None).itertuples(index=False):
+        found.setdefault(key, set()).add((pair[0], pair[1]))
+    return found
+
+
+def test_every_row_of_a_source_has_its_label_and_attributes(place: Place) -> None:
+    write(place, "file_name,label,age\ncats/0.jpg,tom,7\nflat.jpg,kim,8\n")
+    report = place.run(recipe())
+    assert report.num_outputs == 3 * 4
+    assert by_source(place) == {
+        "cats/0.jpg": {("tom", '{"age":"7"}')},
+        "cats/1.jpg": {(None, None)},
+        "flat.jpg": {("kim", '{"age":"8"}')},
+    }
+
+
+def test_a_source_that_fails_keeps_its_label(place: Place) -> None:
+    place.source.put("flat.jpg", b"no image")
+    write(place, "file_name,label\nflat.jpg,kim\n")
+    place.run(recipe(limits={"max_error_rate": 1.0}))
+    rows = place.rows()
+    assert list(rows[rows["status"] == "failed"]["label"]) == ["kim"]
+
+
+def test_a_source_whose_row_changes_is_made_again_and_no_other(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,tom\ncats/1.jpg,kim\n")
+    place.run(recipe())
+    before = data_sets.outputs(place)
+    assert place.run(recipe(), now=NOW + DAY).num_sources == 3  # Nothing to do: the same report.
+    write(place, "file_name,label\ncats/0.jpg,tom\ncats/1.jpg,eva\n")
+    report = place.run(recipe(), now=NOW + 2 * DAY)
+    assert (report.num_sources, report.num_done, report.num_outputs) == (1, 2, 4)
+    assert data_sets.outputs(place) == before
+    assert by_source(place) == {
+        "cats/0.jpg": {("tom", None)},
+        "cats/1.jpg": {("eva", None)},
+        "flat.jpg": {(None, None)},
+    }
+    data_sets.check_whole(place)
+    assert len(list_runs(place.destination)) == 2
+
+
+def test_labels_do_not_change_a_pixel(tmp_path: Path) -> None:
+    plain = data_sets.local(tmp_path / "plain", IMAGES)
+    plain.run(data_sets.recipe(steps=2, side=16))
+    labelled = data_sets.local(tmp_path / "labelled", IMAGES)
+    write(labelled, "file_name,label\ncats/0.jpg,tom\n")
+    labelled.run(recipe())
+    assert data_sets.outputs(labelled) == data_sets.outputs(plain)
+
+
+def test_classes_of_the_table_are_balanced(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,a\ncats/1.jpg,b\nflat.jpg,b\n")
+    place.run(recipe(balance={"images_per_class": 4}))
+    assert place.rows()["label"].value_counts().to_dict() == {"a": 4, "b": 4}
+
+
+def described(place: Place, tar_key: str) -> list[dict[str, Any]]:
+    with tarfile.open(fileobj=io.BytesIO(place.destination.get(tar_key).data)) as tar:
+        files = [tar.extractfile(name) for name in tar.getnames() if name.endswith(".json")]
+        return [json.load(file) for file in files if file is not None]
+
+
+def test_a_tar_tells_the_attributes_beside_the_label(place: Place) -> None:
+    write(place, "file_name,label,age\nflat.jpg,kim,8\n")
+    place.run(recipe(output={"container": "webdataset"}))
+    documents = [document for key in place.output_keys() for document in described(place, key)]
+    told = {(d["source_key"], d["label"], str(d.get("attributes"))) for d in documents}
+    assert told == {
+        ("cats/0.jpg", None, "None"),
+        ("cats/1.jpg", None, "None"),
+        ("flat.jpg", "kim", "{'age': '8'}"),
+    }
