@@ -22,6 +22,7 @@ from flows.form import AugmentForm, asks, run_title
 from flows.lease import at_work
 from flows.places import Places
 from flows.progress import Progress, shard_line
+from flows.report import draw_sheet, report_page
 from kaleidoscope.card import refresh_card
 from kaleidoscope.errors import KaleidoscopeError, PlanError, RunError
 from kaleidoscope.manifest import ShardStats
@@ -107,7 +108,8 @@ def augment(form: AugmentForm) -> Report:
         lease.check()
         report = commit_run(outputs, run, now=datetime.now(UTC))
         refresh_card(outputs)
-    publish(report, setbacks)
+    sheet = draw_sheet(run, form.places().open(form.source), outputs, form.recipe_name)
+    publish(report, setbacks, sheet)
     # What an earlier run made of its sources was judged then.
     if run.plan.num_shards:
         refuse_failures(report, recipe.limits.max_error_rate)
@@ -211,11 +213,11 @@ def describe_setbacks(setbacks: Sequence[str]) -> list[str]:
     return [*lines, f"made good: {more} more"] if more > 0 else lines
 
 
-def publish(report: Report, setbacks: Sequence[str]) -> None:
+def publish(report: Report, setbacks: Sequence[str], sheet: str) -> None:
     """Show a report in Prefect, and what went wrong on the way."""
     text = "\n".join([describe_report(report), *describe_setbacks(setbacks)])
     get_run_logger().info("Committed\n%s", text)
-    create_markdown_artifact(f"```\n{text}\n```", key="augment-report")
+    create_markdown_artifact(report_page(report, text, sheet), key="augment-report")
 
 
 def refuse_failures(report: Report, max_error_rate: float) -> None:
