@@ -31,6 +31,12 @@ class TransformError(KaleidoscopeError):
     reason: ClassVar[str] = "transform"
 
 
+class TargetError(KaleidoscopeError):
+    """A box or a mask does not fit its image."""
+
+    reason: ClassVar[str] = "target"
+
+
 class CodecError(KaleidoscopeError):
     """Bytes are not an image that can be decoded, or pixels cannot be encoded."""
 

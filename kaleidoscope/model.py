@@ -14,6 +14,10 @@ BgrImage: TypeAlias = npt.NDArray[np.uint8]
 """Pixels, ``(H, W, 3)`` uint8, channels in the order blue, green, red as OpenCV has them."""
 
 
+Mask: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""What each pixel shows, ``(H, W)`` or ``(H, W, C)``; values are names and cannot be mixed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What a listing says of an object; nothing has been read of it yet."""

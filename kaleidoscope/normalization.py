@@ -11,9 +11,11 @@ from typing import Literal, Self, TypeAlias, cast, get_args
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from kaleidoscope.errors import TransformError
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
+from kaleidoscope.transforms import as_mask
 
 NormalizationMode: TypeAlias = Literal["square_crop", "fit", "none"]
 NormalizationParam: TypeAlias = float | int | str
@@ -148,6 +150,41 @@ class Normalization:
         if self.mode == "square_crop":
             image = _crop_square(image, source_width, source_height, self.offset)
         return _resize(image, size)
+
+    def apply_mask(self, mask: Mask) -> Mask:
+        """Return the mask of the root; no value is new.
+
+        Args:
+            mask: Of the size of the source.
+        """
+        height, width = mask.shape[:2]
+        if self.mode == "none":
+            return mask
+        if self.mode == "square_crop":
+            left, top = square_left_top(width, height, self.offset)
+            side = min(width, height)
+            mask = mask[top : top + side, left : left + side]
+        size = self.output_size(width, height)
+        # INTER_NEAREST takes pixels half a pixel off; the exact one takes those at the centres.
+        resized = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        return as_mask(resized, mask)
+
+    def apply_points(
+        self, points: npt.NDArray[np.float64], *, width: int, height: int
+    ) -> npt.NDArray[np.float64]:
+        """Return where points of the source are in the root, inside its frame or not.
+
+        Args:
+            points: ``(N, 2)`` float64, x and y in pixels between pixel edges: the source reaches
+                from (0, 0) to (width, height).
+            width: Of the source in pixels, at least 1.
+            height: Of the source in pixels, at least 1.
+        """
+        if self.mode == "square_crop":
+            corner = square_left_top(width, height, self.offset)
+            return (points - corner) * (self.side / min(width, height))
+        size = self.output_size(width, height)
+        return points * (size[0] / width, size[1] / height)
 
 
 def square_left_top(width: int, height: int, offset: float) -> tuple[int, int]:

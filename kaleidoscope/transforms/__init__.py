@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from kaleidoscope.errors import TransformError
-from kaleidoscope.transforms._base import Bounds, Interval, Operation, ParamValue, Transform
+from kaleidoscope.transforms._base import (
+    Bounds,
+    Interval,
+    Operation,
+    ParamValue,
+    Transform,
+    as_mask,
+)
 
 __all__ = [
     "TRANSFORMS",
@@ -20,6 +27,7 @@ __all__ = [
     "Operation",
     "ParamValue",
     "Transform",
+    "as_mask",
     "load_operation",
 ]
 

@@ -24,7 +24,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from kaleidoscope.errors import TransformError
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
+from kaleidoscope.transforms._edges import Points
 
 ParamValue: TypeAlias = float | int | str | bool | tuple[float, ...]
 Interval: TypeAlias = tuple[float, float]
@@ -49,6 +50,34 @@ class Operation(ABC):
         Raises:
             TransformError: If the operation cannot be applied to an image of this shape.
         """
+
+    def apply_mask(self, mask: Mask) -> Mask:
+        """Return the mask of the new image, without values that ``mask`` has not.
+
+        Here the mask as it is, which is right where no pixel changes its place.
+
+        Args:
+            mask: Of the size of the image.
+        """
+        return mask
+
+    def apply_points(self, points: Points, *, width: int, height: int) -> Points:
+        """Return where points of the image are in the new one, inside its frame or not.
+
+        Here the points as they are, which is right where no pixel changes its place.
+
+        Args:
+            points: ``(N, 2)`` float64, x and y in pixels, between pixel edges: the image reaches
+                from (0, 0) to (width, height).
+            width: Of the image in pixels, at least 1.
+            height: Of the image in pixels, at least 1.
+        """
+        del width, height
+        return points
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of the new image in pixels."""
+        return width, height
 
     def params(self) -> Mapping[str, ParamValue]:
         """Return the drawn values by name."""
@@ -157,6 +186,13 @@ def check_within(
     """
     if not (math.isfinite(value) and low <= value <= high):
         raise TransformError(f"{what} must be finite and in [{low}, {high}], got {value}")
+
+
+def as_mask(pixels: MatLike, like: Mask) -> Mask:
+    """Give OpenCV's result the type that the mask had; nothing is copied."""
+    if like.dtype == np.uint16:
+        return pixels.astype(np.uint16, copy=False)
+    return pixels.astype(np.uint8, copy=False)
 
 
 def as_image(pixels: MatLike) -> BgrImage:

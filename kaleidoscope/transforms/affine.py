@@ -9,16 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.transforms._base import (
     Bounds,
     Interval,
     Operation,
     Transform,
     as_image,
+    as_mask,
     check_within,
     uniform,
 )
+from kaleidoscope.transforms._edges import Points, warp_points
 
 MAX_SHEAR_DEG = 40.0
 """Shears of 45 degrees along both axes would press the image into a line."""
@@ -77,6 +79,22 @@ class AffineWarped(Operation):
         for share in (self.translate_x, self.translate_y):
             check_within("the shift of an affine map", share, low=-1, high=1)
         return warp_affine(image, self.matrix(image.shape[1], image.shape[0]))
+
+    def apply_mask(self, mask: Mask) -> Mask:
+        """Warp with the nearest pixel, and the same border as the image."""
+        height, width = mask.shape[:2]
+        warped = cv2.warpAffine(
+            mask,
+            self.matrix(width, height),
+            (width, height),
+            flags=cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        return as_mask(warped, mask)
+
+    def apply_points(self, points: Points, *, width: int, height: int) -> Points:
+        """Move points by the matrix of the image."""
+        return warp_points(points, self.matrix(width, height))
 
 
 def warp_affine(image: BgrImage, matrix: npt.NDArray[np.float64]) -> BgrImage:

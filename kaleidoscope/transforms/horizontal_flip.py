@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from kaleidoscope.model import BgrImage
-from kaleidoscope.transforms._base import Operation, Transform, as_image
+from kaleidoscope.model import BgrImage, Mask
+from kaleidoscope.transforms._base import Operation, Transform, as_image, as_mask
+from kaleidoscope.transforms._edges import Points
 
 
 def flip_horizontally(image: BgrImage) -> BgrImage:
@@ -26,6 +27,14 @@ class HorizontalFlipped(Operation):
     def apply(self, image: BgrImage) -> BgrImage:
         """See :func:`flip_horizontally`."""
         return flip_horizontally(image)
+
+    def apply_mask(self, mask: Mask) -> Mask:
+        """Reverse the columns."""
+        return as_mask(cv2.flip(mask, 1), mask)
+
+    def apply_points(self, points: Points, *, width: int, height: int) -> Points:  # noqa: ARG002
+        """Count x from the other side."""
+        return points * (-1, 1) + (width, 0)
 
 
 class HorizontalFlip(Transform):

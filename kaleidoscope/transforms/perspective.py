@@ -9,16 +9,18 @@ import numpy.typing as npt
 from pydantic import Field
 
 from kaleidoscope.errors import TransformError
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.transforms._base import (
     Bounds,
     Interval,
     Operation,
     Transform,
     as_image,
+    as_mask,
     check_within,
     uniform,
 )
+from kaleidoscope.transforms._edges import Points, warp_points
 
 MAX_INSET = 0.3
 """From a third on, a corner could pass the line between its neighbours and fold the image."""
@@ -88,6 +90,22 @@ class PerspectiveWarped(Operation):
     def apply(self, image: BgrImage) -> BgrImage:
         """See :func:`pull_corners`."""
         return pull_corners(image, insets=self.insets)
+
+    def apply_mask(self, mask: Mask) -> Mask:
+        """Warp with the nearest pixel, and the same border as the image."""
+        height, width = mask.shape[:2]
+        warped = cv2.warpPerspective(
+            mask,
+            perspective_matrix(width, height, self.insets),
+            (width, height),
+            flags=cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return as_mask(warped, mask)
+
+    def apply_points(self, points: Points, *, width: int, height: int) -> Points:
+        """Move points by the matrix of the image."""
+        return warp_points(points, perspective_matrix(width, height, self.insets))
 
 
 class Perspective(Transform):

@@ -8,16 +8,18 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.transforms._base import (
     Bounds,
     Interval,
     Operation,
     Transform,
     as_image,
+    as_mask,
     check_within,
     uniform,
 )
+from kaleidoscope.transforms._edges import Points
 
 
 def crop_side(side: int, wanted: float) -> int:
@@ -52,12 +54,30 @@ def crop_and_resize(
     check_within("the left position of a crop", left, low=0, high=1)
     check_within("the top position of a crop", top, low=0, high=1)
     height, width = image.shape[:2]
+    part = part_of_frame(width, height, area=area, ratio=ratio, left=left, top=top)
+    crop = image[part.y : part.y + part.height, part.x : part.x + part.width]
+    # Linear is enough: a crop is only ever enlarged.
+    return as_image(cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A rectangle of whole pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def part_of_frame(  # noqa: PLR0913 -- a frame, and the four numbers of an operation.
+    width: int, height: int, *, area: float, ratio: float, left: float, top: float
+) -> _Part:
+    """Return the pixels that :func:`crop_and_resize` cuts out of a frame."""
     crop_width = crop_side(width, math.sqrt(area * width * height * ratio))
     crop_height = crop_side(height, math.sqrt(area * width * height / ratio))
     x, y = round(left * (width - crop_width)), round(top * (height - crop_height))
-    crop = image[y : y + crop_height, x : x + crop_width]
-    # Linear is enough: a crop is only ever enlarged.
-    return as_image(cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR))
+    return _Part(x, y, crop_width, crop_height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +100,25 @@ class ResizedCrop(Operation):
         """See :func:`crop_and_resize`."""
         return crop_and_resize(
             image, area=self.area, ratio=self.ratio, left=self.left, top=self.top
+        )
+
+    def apply_mask(self, mask: Mask) -> Mask:
+        """Cut out the same rectangle and repeat its pixels."""
+        height, width = mask.shape[:2]
+        part = self._part(width, height)
+        # INTER_NEAREST takes pixels half a pixel off; the exact one takes those at the centres.
+        cut = mask[part.y : part.y + part.height, part.x : part.x + part.width]
+        resized = cv2.resize(cut, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return as_mask(resized, mask)
+
+    def apply_points(self, points: Points, *, width: int, height: int) -> Points:
+        """Count from the rectangle's corner, and enlarge."""
+        part = self._part(width, height)
+        return (points - (part.x, part.y)) * (width / part.width, height / part.height)
+
+    def _part(self, width: int, height: int) -> "_Part":
+        return part_of_frame(
+            width, height, area=self.area, ratio=self.ratio, left=self.left, top=self.top
         )
 
 

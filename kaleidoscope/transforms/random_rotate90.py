@@ -8,15 +8,17 @@ import numpy as np
 from pydantic import Field
 
 from kaleidoscope.errors import TransformError
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.transforms._base import (
     Bounds,
     IntInterval,
     Operation,
     Transform,
     as_image,
+    as_mask,
     uniform_int,
 )
+from kaleidoscope.transforms._edges import Points
 
 _ROTATE_CODES = {
     1: cv2.ROTATE_90_COUNTERCLOCKWISE,
@@ -53,6 +55,22 @@ class QuarterTurned(Operation):
     def apply(self, image: BgrImage) -> BgrImage:
         """See :func:`turn_quarters`."""
         return turn_quarters(image, quarter_turns=self.quarter_turns)
+
+    def apply_mask(self, mask: Mask) -> Mask:
+        """Turn it as the image."""
+        return as_mask(cv2.rotate(mask, _ROTATE_CODES[self.quarter_turns]), mask)
+
+    def apply_points(self, points: Points, *, width: int, height: int) -> Points:
+        """Turn points by one quarter after the other."""
+        for _ in range(self.quarter_turns):
+            # Counter-clockwise, what was at the right comes to the top.
+            points = points[:, ::-1] * (1, -1) + (0, width)
+            width, height = height, width
+        return points
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """Swap the sides at odd numbers of quarters."""
+        return (height, width) if self.quarter_turns % 2 else (width, height)
 
 
 class RandomRotate90(Transform):

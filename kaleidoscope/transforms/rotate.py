@@ -9,16 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.transforms._base import (
     Bounds,
     Interval,
     Operation,
     Transform,
     as_image,
+    as_mask,
     check_within,
     uniform,
 )
+from kaleidoscope.transforms._edges import Points, warp_points
 
 
 def zoom_without_blank_corners(width: int, height: int, angle_deg: float) -> float:
@@ -92,6 +94,22 @@ class Rotated(Operation):
     def apply(self, image: BgrImage) -> BgrImage:
         """See :func:`rotate_and_zoom`."""
         return rotate_and_zoom(image, angle_deg=self.angle_deg)
+
+    def apply_mask(self, mask: Mask) -> Mask:
+        """Warp with the nearest pixel, and the same border as the image."""
+        height, width = mask.shape[:2]
+        warped = cv2.warpAffine(
+            mask,
+            rotation_matrix(width, height, self.angle_deg),
+            (width, height),
+            flags=cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return as_mask(warped, mask)
+
+    def apply_points(self, points: Points, *, width: int, height: int) -> Points:
+        """Move points by the matrix of the image."""
+        return warp_points(points, rotation_matrix(width, height, self.angle_deg))
 
 
 class Rotate(Transform):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from kaleidoscope.model import BgrImage
-from kaleidoscope.transforms._base import Operation, Transform, as_image
+from kaleidoscope.model import BgrImage, Mask
+from kaleidoscope.transforms._base import Operation, Transform, as_image, as_mask
+from kaleidoscope.transforms._edges import Points
 
 
 def flip_vertically(image: BgrImage) -> BgrImage:
@@ -26,6 +27,14 @@ class VerticalFlipped(Operation):
     def apply(self, image: BgrImage) -> BgrImage:
         """See :func:`flip_vertically`."""
         return flip_vertically(image)
+
+    def apply_mask(self, mask: Mask) -> Mask:
+        """Reverse the rows."""
+        return as_mask(cv2.flip(mask, 0), mask)
+
+    def apply_points(self, points: Points, *, width: int, height: int) -> Points:  # noqa: ARG002
+        """Count y from the other side."""
+        return points * (1, -1) + (0, height)
 
 
 class VerticalFlip(Transform):

@@ -1,0 +1,110 @@
+"""What boxes are refused, and what becomes of those that leave the frame."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from kaleidoscope.errors import TargetError
+from kaleidoscope.normalization import Normalization
+from kaleidoscope.targets import Box, BoxFormat, move_boxes
+from kaleidoscope.transforms.affine import AffineWarped
+from kaleidoscope.transforms.horizontal_flip import HorizontalFlipped
+from kaleidoscope.transforms.perspective import PerspectiveWarped
+
+SIZE = (100, 50)
+RIGHT_BY_HALF = AffineWarped(1.0, 0.0, 0.0, 0.0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("box_format", "numbers"),
+    [
+        ("coco", (10, 20, 30, 5)),
+        ("pascal_voc", (10, 20, 40, 25)),
+        ("yolo", (0.25, 0.45, 0.3, 0.1)),
+    ],
+)
+def test_a_box_is_read_in_each_format(box_format: BoxFormat, numbers: Sequence[float]) -> None:
+    box = Box.from_numbers(numbers, box_format, size=SIZE, label="cat")
+    assert (box.left, box.top, box.right, box.bottom) == pytest.approx((10, 20, 40, 25))
+    assert box.area == pytest.approx(150)
+
+
+@pytest.mark.parametrize(
+    ("box_format", "numbers", "message"),
+    [
+        ("coco", (90, 0, 11, 10), r"within its image of 100 x 50 pixels, got \(90, 0, 11, 10\)"),
+        ("pascal_voc", (-1, 0, 10, 10), "must lie within its image"),
+        ("yolo", (0.99, 0.5, 0.1, 0.1), "must lie within its image"),
+        ("coco", (10, 10, 0, 5), "must have an area"),
+        ("pascal_voc", (10, 10, 5, 20), "must have an area"),
+        ("yolo", (0.5, 0.5, 0.1), "four finite numbers"),
+        ("yolo", (0.5, 0.5, 0.1, math.nan), "four finite numbers"),
+    ],
+)
+def test_a_box_that_cannot_be_one_is_refused(
+    box_format: BoxFormat, numbers: Sequence[float], message: str
+) -> None:
+    with pytest.raises(TargetError, match=message):
+        Box.from_numbers(numbers, box_format, size=SIZE)
+
+
+def test_what_rounded_shares_reach_beyond_the_image_is_cut() -> None:
+    box = Box.from_numbers((0.166667, 0.5, 0.333335, 1.0), "yolo", size=SIZE)
+    assert box.left == 0
+    assert box.right == pytest.approx(33.33345)
+
+
+def test_a_box_is_clipped_and_says_what_is_left() -> None:
+    (moved,) = move_boxes([Box(40, 10, 60, 20)], RIGHT_BY_HALF, size=SIZE, min_visibility=0.5)
+    assert moved.to_numbers("pascal_voc", size=SIZE) == pytest.approx((90, 10, 100, 20))
+    assert moved.visible == pytest.approx(0.5)
+    assert not moved.is_dropped
+
+
+def test_boxes_that_are_dropped_stay_in_the_list() -> None:
+    boxes = [Box(60, 10, 80, 20, "gone"), Box(45, 10, 65, 20, "little"), Box(0, 0, 9, 9, "there")]
+    moved = move_boxes(boxes, RIGHT_BY_HALF, size=SIZE, min_visibility=0.3)
+    assert [(box.label, box.is_dropped) for box in moved] == [
+        ("gone", True),
+        ("little", True),
+        ("there", False),
+    ]
+    assert [box.visible for box in moved] == pytest.approx([0, 0.25, 1])
+    # Dropped, they come back by no later step.
+    again = move_boxes(moved, HorizontalFlipped(), size=SIZE, min_visibility=0.3)
+    assert again[:2] == moved[:2]
+    assert again[2].left == pytest.approx(100 - 59)
+
+
+def test_a_box_outside_is_dropped_whatever_is_asked_for() -> None:
+    (moved,) = move_boxes([Box(60, 10, 80, 20)], RIGHT_BY_HALF, size=SIZE, min_visibility=0)
+    assert moved.is_dropped
+
+
+def test_what_is_cut_in_several_steps_adds_up() -> None:
+    boxes = move_boxes([Box(30, 0, 70, 10)], RIGHT_BY_HALF, size=SIZE, min_visibility=0.1)
+    assert boxes[0].visible == pytest.approx(0.5)
+    left = AffineWarped(1.0, 0.0, 0.0, 0.0, -0.9, 0.0)
+    (moved,) = move_boxes(boxes, left, size=SIZE, min_visibility=0.1)
+    assert moved.visible == pytest.approx(0.25)
+
+
+def test_a_box_across_the_horizon_of_a_perspective_is_dropped() -> None:
+    # Both sides of the quadrangle meet within the image, left of it.
+    insets = (0.3, 0.3, 0.3, 0.0, 0.3, 0.0, 0.3, 0.3)
+    (moved,) = move_boxes(
+        [Box(0, 0, 100, 50)], PerspectiveWarped(insets), size=SIZE, min_visibility=0.01
+    )
+    assert moved.is_dropped
+    assert np.isfinite([moved.left, moved.top, moved.right, moved.bottom]).all()
+
+
+def test_a_square_crop_moves_boxes_and_cuts_them() -> None:
+    crop = Normalization("square_crop", 25, offset=1.0)
+    boxes = move_boxes(
+        [Box(40, 10, 60, 20), Box(0, 0, 10, 10)], crop, size=SIZE, min_visibility=0.1
+    )
+    assert boxes[0].to_numbers("pascal_voc", size=(25, 25)) == pytest.approx((0, 5, 5, 10))
+    assert [box.is_dropped for box in boxes] == [False, True]
