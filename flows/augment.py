@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from prefect import Task, flow, get_client, task, unmapped
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
@@ -22,7 +21,7 @@ from flows.form import AugmentForm, asks, run_title
 from flows.lease import at_work
 from flows.places import Places
 from flows.progress import Progress, shard_line
-from flows.report import draw_sheet, report_page
+from flows.results import Results, publish
 from kaleidoscope.card import refresh_card
 from kaleidoscope.errors import KaleidoscopeError, PlanError, RunError
 from kaleidoscope.manifest import ShardStats
@@ -39,7 +38,7 @@ from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import Report, Run, list_runs
 from kaleidoscope.settings import available_cpus
 from kaleidoscope.stores import Store
-from kaleidoscope.summary import describe_idle, describe_plan, describe_report
+from kaleidoscope.summary import describe_idle, describe_plan
 
 NUM_MEASURED = 3
 """Photographs that are tried to see how long a shard takes."""
@@ -108,8 +107,8 @@ def augment(form: AugmentForm) -> Report:
         lease.check()
         report = commit_run(outputs, run, now=datetime.now(UTC))
         refresh_card(outputs)
-    sheet = draw_sheet(run, form.places().open(form.source), outputs, form.recipe_name)
-    publish(report, setbacks, sheet)
+    results = Results(run, report, setbacks, form.recipe_name)
+    publish(results, form.places().open(form.source), outputs)
     # What an earlier run made of its sources was judged then.
     if run.plan.num_shards:
         refuse_failures(report, recipe.limits.max_error_rate)
@@ -204,20 +203,6 @@ def error_in(future: PrefectFuture[Any]) -> str | None:
         return None
     error = future.state.result(raise_on_failure=False)
     return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(future.state)
-
-
-def describe_setbacks(setbacks: Sequence[str]) -> list[str]:
-    """Return lines that say what went wrong and was made good."""
-    more = len(setbacks) - MOST
-    lines = [f"made good: {setback}" for setback in setbacks[:MOST]]
-    return [*lines, f"made good: {more} more"] if more > 0 else lines
-
-
-def publish(report: Report, setbacks: Sequence[str], sheet: str) -> None:
-    """Show a report in Prefect, and what went wrong on the way."""
-    text = "\n".join([describe_report(report), *describe_setbacks(setbacks)])
-    get_run_logger().info("Committed\n%s", text)
-    create_markdown_artifact(report_page(report, text, sheet), key="augment-report")
 
 
 def refuse_failures(report: Report, max_error_rate: float) -> None:

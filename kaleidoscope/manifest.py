@@ -194,6 +194,17 @@ class ShardStats:
         return cls(**sums, errors=dict(errors))
 
 
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What a part says of its shard beside its rows."""
+
+    stats: ShardStats
+    started_at: datetime | None
+    """None of a shard without a row."""
+    flow_run_id: str | None
+    """The orchestrated run that did it."""
+
+
 _RUN_FIELDS = frozenset(f.name for f in fields(RunFacts))
 _SOURCE_FIELDS = frozenset(f.name for f in fields(SourceFacts))
 
@@ -253,6 +264,21 @@ def read_stats(part: bytes) -> ShardStats:
         return ShardStats(**json.loads(metadata[_STATS_KEY]))
     except (TypeError, ValueError) as error:
         raise ManifestError(f"the part's statistics are damaged: {error}") from error
+
+
+def read_shard_facts(part: bytes) -> ShardFacts:
+    """Return what a part says of its shard, without reading more than its first rows.
+
+    Raises:
+        ManifestError: If the bytes are not a part.
+    """
+    stats = read_stats(part)
+    columns = ["created_at", "flow_run_id"]
+    batches = _open(part, SCHEMA).iter_batches(batch_size=1, columns=columns)
+    row = next((row for batch in batches for row in batch.to_pylist()), None)
+    if row is None:
+        return ShardFacts(stats, None, None)
+    return ShardFacts(stats, row["created_at"], row["flow_run_id"])
 
 
 def _open_writer(file: io.BytesIO) -> pq.ParquetWriter:

@@ -6,5 +6,6 @@ starts a run that has nothing left to do writes them if the process that committ
 """
 
 from kaleidoscope.card._publishing import refresh_card, write_card
+from kaleidoscope.card._text import cell, code, loading_snippets
 
-__all__ = ["refresh_card", "write_card"]
+__all__ = ["cell", "code", "loading_snippets", "refresh_card", "write_card"]

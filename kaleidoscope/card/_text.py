@@ -82,7 +82,7 @@ def _summary(facts: Facts) -> str:
     return (
         f"# {facts.uri.rstrip('/').rpartition('/')[2]}\n\n"
         f"{counts.num_images:,} images ({size}) that Kaleidoscope made of the photographs in "
-        f"{_code(newest.source)}, up to {newest.recipe.num_nodes:,} of each. The manifest under "
+        f"{code(newest.source)}, up to {newest.recipe.num_nodes:,} of each. The manifest under "
         "`_kaleidoscope/` says of every image which source, which transforms and which parameters "
         "made it.\n\n"
         "Images of one source are alike: split by `source_id`, never by image, or what a "
@@ -103,7 +103,7 @@ def _samples(facts: Facts, sheet_key: str | None) -> str:
                 for shown in row
             )
             lines.append(
-                f"- {_cell(row[0].label or 'no label')}, {_code(row[0].source_key)}: {nodes}"
+                f"- {cell(row[0].label or 'no label')}, {code(row[0].source_key)}: {nodes}"
             )
     return "\n".join(["## Samples", "", *lines])
 
@@ -129,7 +129,7 @@ def _table(name: str, counts: Mapping[str, int], *, missing: str) -> str:
         return ""
     shown = list(counts.items())[:MAX_TABLE_ROWS]
     lines = [f"| {name} | images |", "|---|---:|"]
-    lines += [f"| {_cell(value or missing)} | {count:,} |" for value, count in shown]
+    lines += [f"| {cell(value or missing)} | {count:,} |" for value, count in shown]
     if more := len(counts) - len(shown):
         rest = sum(counts.values()) - sum(count for _, count in shown)
         lines.append(f"| {more:,} more | {rest:,} |")
@@ -139,24 +139,38 @@ def _table(name: str, counts: Mapping[str, int], *, missing: str) -> str:
 def _failures(facts: Facts) -> str:
     if not facts.failures:
         return "## Failures\n\nNone: every source was read."
-    lines = [f"| {_cell(reason)} | {count:,} |" for reason, count in facts.failures.items()]
-    examples = [f"- {_code(key)}: {_cell(message)}" for key, message in facts.failed_examples]
+    lines = [f"| {cell(reason)} | {count:,} |" for reason, count in facts.failures.items()]
+    examples = [f"- {code(key)}: {cell(message)}" for key, message in facts.failed_examples]
     return "\n".join(
         ["## Failures", "", "| reason | sources |", "|---|---:|", *lines, "", *examples]
     )
 
 
 def _loading(facts: Facts, *, has_metadata: bool) -> str:
-    parts = ["## Loading", _SPLIT.format(uri=facts.uri)]
-    parts += [
-        _snippet("PyTorch (`kaleidoscope[torch]`)", _TORCH, facts.uri),
-        _snippet("OpenCV", _PLAIN, facts.uri),
+    in_tars = facts.counts.in_tars > 0
+    return "## Loading\n\n" + loading_snippets(
+        facts.uri, in_tars=in_tars, has_metadata=has_metadata
+    )
+
+
+def loading_snippets(uri: str, *, in_tars: bool, has_metadata: bool) -> str:
+    """Return in Markdown how a data set is loaded, a snippet for each library.
+
+    Args:
+        uri: The destination.
+        in_tars: Whether images are members of tars.
+        has_metadata: Whether Hugging Face's table lies beside the images.
+    """
+    parts = [
+        _SPLIT.format(uri=uri),
+        _snippet("PyTorch (`kaleidoscope[torch]`)", _TORCH, uri),
+        _snippet("OpenCV", _PLAIN, uri),
     ]
-    if facts.counts.in_tars:
-        parts.append(_snippet("WebDataset (`kaleidoscope[webdataset]`)", _WEBDATASET, facts.uri))
-    parts.append(_snippet("Hugging Face (`kaleidoscope[huggingface]`)", _STREAM, facts.uri))
+    if in_tars:
+        parts.append(_snippet("WebDataset (`kaleidoscope[webdataset]`)", _WEBDATASET, uri))
+    parts.append(_snippet("Hugging Face (`kaleidoscope[huggingface]`)", _STREAM, uri))
     if has_metadata:
-        parts.append(_HUGGING_FACE.format(download=_download(facts.uri)))
+        parts.append(_HUGGING_FACE.format(download=_download(uri)))
     return "\n\n".join(parts)
 
 
@@ -247,13 +261,14 @@ def _origin(facts: Facts) -> str:
     )
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Keep a text from ending its cell or becoming markup."""
     words = " ".join(text.split())
     return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in words)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
+    """Show a text as it is."""
     return "`" + " ".join(text.replace("`", "'").split()) + "`"
 
 
