@@ -216,13 +216,14 @@ class MissingSources:
 
     def _compare(self, source: ObjectInfo, done: DoneSource) -> PlannedSource | None:
         """Say what is there of a source that a run had; None to leave the source alone."""
+        if self._labels.of(source.key) != done.planned.labels:
+            # Rows carry their labels, so all are made again: the same images, with new rows. That
+            # comes before the etag, which may have changed as well while the content did not.
+            return PlannedSource(source, None, done.nodes, _NO_CONTENT)
         if source.etag != done.planned.info.etag:
             # It may have been written again as it was, or in other parts, of which S3 makes etags.
             sha256 = self._history.sha256(done)
             return PlannedSource(source, None, done.nodes if sha256 else frozenset(), sha256)
-        if self._labels.of(source.key) != done.planned.labels:
-            # Rows carry their labels, so all are made again: the same images, with new rows.
-            return PlannedSource(source, None, done.nodes, _NO_CONTENT)
         failures_matter = self._retry_failed or self._recipe.balance is not None
         if not failures_matter and done.nodes >= self._wanted:
             return PlannedSource(source, None, done.nodes)

@@ -192,6 +192,19 @@ def test_a_source_whose_row_changes_is_made_again_and_no_other(place: Place) -> 
     assert len(list_runs(place.destination)) == 2
 
 
+def test_a_source_that_was_written_again_as_it_was_takes_its_new_label(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,tom\n")
+    place.run(recipe())
+    write(place, "file_name,label\ncats/0.jpg,eva\n")
+    etag = place.source.head("cats/0.jpg").etag
+    place.source.put("cats/0.jpg", b"something else")
+    place.source.put("cats/0.jpg", IMAGES["cats/0.jpg"])
+    assert place.source.head("cats/0.jpg").etag != etag
+    report = place.run(recipe(), now=NOW + DAY)
+    assert (report.num_sources, report.num_outputs) == (1, 4)
+    assert by_source(place)["cats/0.jpg"] == {("eva", None)}
+
+
 def test_labels_do_not_change_a_pixel(tmp_path: Path) -> None:
     plain = data_sets.local(tmp_path / "plain", IMAGES)
     plain.run(data_sets.recipe(steps=2, side=16))
