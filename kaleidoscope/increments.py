@@ -15,14 +15,14 @@ from itertools import islice
 from pydantic import BaseModel
 
 from kaleidoscope.balance import Balancer, ClassShare, Label
-from kaleidoscope.errors import ObjectMissingError
+from kaleidoscope.errors import ObjectMissingError, PlanError
 from kaleidoscope.labels import Labels
 from kaleidoscope.manifest import failed_sources, source_hashes, sources_from_parquet
 from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Balance, Recipe
 from kaleidoscope.runs import Request, Run, RunKeys, load_report, load_run
 from kaleidoscope.stores import Store
-from kaleidoscope.tree import Tree
+from kaleidoscope.tree import ROOT, Tree
 
 _NAMES_SHOWN = 10
 """Of sources that are gone, in a plan; of nodes, in an error."""
@@ -157,6 +157,7 @@ class MissingSources:
         self._history = history
         self._recipe = recipe
         self._wanted = selected_nodes(recipe)
+        self._forbidden_labels = recipe.forbidden_labels
         self._retry_failed = retry_failed
         self._labels = labels or Labels()
         self.num_done = 0
@@ -169,14 +170,18 @@ class MissingSources:
         """Keys of the first of them."""
 
     def __iter__(self) -> Iterator[PlannedSource]:
-        """Yield the sources in key order."""
+        """Yield the sources in key order.
+
+        Raises:
+            PlanError: If a source was labelled anew and has images that are not for its label.
+        """
         balancer = self._make_balancer()
         self.num_done = 0
         for planned in self._standing():
             if planned is None:
                 self.num_done += 1
                 continue
-            nodes = self._wanted
+            nodes = self._wanted_of(planned.info.key)
             if balancer is not None:
                 key = planned.info.key
                 nodes = balancer.nodes(key, self._labels.label_of(key), planned.made)
@@ -188,6 +193,12 @@ class MissingSources:
                     nodes=None if nodes >= self._wanted else nodes,
                     labels=self._labels.of(planned.info.key),
                 )
+
+    def _wanted_of(self, source_key: str) -> frozenset[str]:
+        if not self._forbidden_labels:
+            return self._wanted
+        label = self._labels.label_of(source_key)
+        return nodes_for(self._recipe, label) if label in self._forbidden_labels else self._wanted
 
     def _make_balancer(self) -> Balancer | None:
         if self._recipe.balance is None:
@@ -219,13 +230,19 @@ class MissingSources:
         if self._labels.of(source.key) != done.planned.labels:
             # Rows carry their labels, so all are made again: the same images, with new rows. That
             # comes before the etag, which may have changed as well while the content did not.
+            if not done.nodes <= (wanted := self._wanted_of(source.key)):
+                raise PlanError(
+                    f"{source.key} is labelled {self._labels.label_of(source.key)!r} now, and has "
+                    f"images that not_for forbids ({min(done.nodes - wanted)}, for one); take the "
+                    "label back or choose another destination"
+                )
             return PlannedSource(source, None, done.nodes, _NO_CONTENT)
         if source.etag != done.planned.info.etag:
             # It may have been written again as it was, or in other parts, of which S3 makes etags.
             sha256 = self._history.sha256(done)
             return PlannedSource(source, None, done.nodes if sha256 else frozenset(), sha256)
         failures_matter = self._retry_failed or self._recipe.balance is not None
-        if not failures_matter and done.nodes >= self._wanted:
+        if not failures_matter and done.nodes >= self._wanted_of(source.key):
             return PlannedSource(source, None, done.nodes)
         if not self._history.has_failed(done):
             return PlannedSource(source, None, done.nodes)
@@ -301,6 +318,27 @@ def selected_nodes(recipe: Recipe) -> frozenset[str]:
         RecipeError: If the recipe's selection leaves no node at all.
     """
     return frozenset(Tree(recipe).selected)
+
+
+@lru_cache(maxsize=64)
+def nodes_for(recipe: Recipe, label: Label) -> frozenset[str]:
+    """Return the selected nodes without those of steps that are not for a label.
+
+    Raises:
+        RecipeError: If the recipe's selection leaves no node at all.
+    """
+    copies = [
+        copy
+        for index, step in enumerate(recipe.transforms)
+        if label in step.not_for
+        for copy in recipe.labels(index)
+    ]
+    # The root is no chain, though its name has letters as chains have.
+    return frozenset(
+        name
+        for name in selected_nodes(recipe)
+        if name == ROOT or not any(copy in name for copy in copies)
+    )
 
 
 def find_conflict(earlier: Request, recipe: Recipe) -> str | None:

@@ -15,7 +15,7 @@ from kaleidoscope.calibration import calibrate
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
 from kaleidoscope.identity import label_of, output_id, source_id
 from kaleidoscope.increments import NUM_READERS, History, MissingSources, find_conflict
-from kaleidoscope.labels import load_labels
+from kaleidoscope.labels import Labels, load_labels
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
     PartWriter,
@@ -412,6 +412,7 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     # Where there is no destination nothing is committed, and the store is not asked.
     history = History(source if destination is None else destination, committed)
     labels = None if recipe.targets is None else load_labels(source, recipe.targets.labels, listing)
+    _check_forbidden(recipe, listing, labels or Labels())
     missing = MissingSources(
         listing, history, recipe, retry_failed=options.retry_failed, labels=labels
     )
@@ -448,6 +449,25 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         num_gone=missing.num_gone,
         gone=tuple(missing.gone),
         classes=missing.classes,
+    )
+
+
+def _check_forbidden(recipe: Recipe, listing: Iterable[ObjectInfo], labels: Labels) -> None:
+    """Refuse a label in ``not_for`` that no source has, which would forbid nothing.
+
+    Raises:
+        PlanError: If there is one.
+    """
+    unknown = set(recipe.forbidden_labels)
+    if not unknown:
+        return
+    for info in listing:
+        unknown.discard(labels.label_of(info.key) or "")
+        if not unknown:
+            return
+    raise PlanError(
+        f"not_for names labels that no source has ({', '.join(sorted(unknown))}); check how they "
+        "are written, or take them away"
     )
 
 

@@ -52,6 +52,12 @@ class Step(_Strict):
     params: SerializeAsAny[Transform] = Field(
         default=None, validate_default=True, description="Ranges of the transform's parameters."
     )
+    not_for: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Labels of sources that it must not change, such as left where it flips; "
+        "no node with it is made of them.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -209,7 +215,18 @@ class Recipe(_Strict):
                 "balance and select.max_outputs_per_source both choose a number of nodes; give "
                 "balance.max_per_source instead of the latter",
             )
+        if self.forbidden_labels and (self.balance or self.select.max_outputs_per_source):
+            raise PydanticCustomError(
+                "tree",
+                "not_for leaves out nodes of some sources, while balance and "
+                "select.max_outputs_per_source count on all; take one of them away",
+            )
         return self
+
+    @property
+    def forbidden_labels(self) -> frozenset[str]:
+        """Labels for which some step is not."""
+        return frozenset(label for step in self.transforms for label in step.not_for)
 
     @property
     def num_nodes(self) -> int:
@@ -245,6 +262,9 @@ class Recipe(_Strict):
         # A field that came later is left out where it is not used, so that old digests stand.
         unused = {name for name in ("balance", "targets") if getattr(self, name) is None}
         document: dict[str, Any] = self.model_dump(mode="json", exclude={"limits", *unused})
+        for step in document["transforms"]:
+            if not step["not_for"]:
+                del step["not_for"]
         if self.output.container == "files":
             del document["output"]["container"]
         document["versions"] = list(self.versions)

@@ -15,6 +15,7 @@ import pytest
 from kaleidoscope.errors import PlanError, RecipeError
 from kaleidoscope.labels import load_labels
 from kaleidoscope.listing import SourceListing
+from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import list_runs
 from tests import data_sets, image_files
 from tests.data_sets import NOW, Place
@@ -236,3 +237,70 @@ def test_a_tar_tells_the_attributes_beside_the_label(place: Place) -> None:
         ("cats/1.jpg", None, "None"),
         ("flat.jpg", "kim", "{'age': '8'}"),
     }
+
+
+FLIPS: dict[str, Any] = {
+    "transforms": ["Contrast", {"name": "HorizontalFlip", "copies": 2, "not_for": ["left"]}]
+}
+
+
+def flips(**fields: Any) -> Recipe:
+    return Recipe.from_mapping(
+        {**FLIPS, "normalize": {"side": 16}, "targets": {"labels": "labels.csv"}, **fields}
+    )
+
+
+def nodes_of(place: Place) -> dict[str, set[str]]:
+    return {str(key): set(nodes) for key, nodes in place.rows().groupby("source_key")["node"]}
+
+
+def test_a_step_is_not_for_some_labels(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,left\nflat.jpg,right\n")
+    every_node = {"root", "a", "b1", "b2", "ab1", "ab2"}
+    planned = place.start(flips()).plan.num_outputs
+    assert place.run(flips()).num_outputs == planned == 2 + 6 + 6
+    wanted = {"cats/0.jpg": {"root", "a"}, "cats/1.jpg": every_node, "flat.jpg": every_node}
+    assert nodes_of(place) == wanted
+    place.run(flips(), now=NOW + DAY)
+    assert len(list_runs(place.destination)) == 1
+    appended = {"transforms": [*FLIPS["transforms"], "ToGray"]}
+    place.run(flips(**appended), now=NOW + DAY)
+    assert nodes_of(place)["cats/0.jpg"] == {"root", "a", "c", "ac"}
+    data_sets.check_whole(place)
+
+
+def test_a_folder_is_a_label_that_a_step_may_not_be_for(place: Place) -> None:
+    steps = [{"name": "HorizontalFlip", "not_for": ["cats"]}]
+    place.run(Recipe.from_mapping({"transforms": steps, "normalize": {"side": 16}}))
+    roots = {"cats/0.jpg": {"root"}, "cats/1.jpg": {"root"}}
+    assert nodes_of(place) == {**roots, "flat.jpg": {"root", "a"}}
+
+
+def test_a_label_that_no_source_has_forbids_nothing_in_silence(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,lefft\n")
+    with pytest.raises(PlanError, match=r"labels that no source has \(left\)"):
+        place.start(flips())
+    assert not list_runs(place.destination)
+
+
+def test_a_source_with_images_that_its_new_label_forbids_is_refused(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,left\ncats/1.jpg,right\n")
+    place.run(flips())
+    write(place, "file_name,label\ncats/0.jpg,left\ncats/1.jpg,left\n")
+    with pytest.raises(PlanError, match=r"cats/1.jpg is labelled 'left' now, .*\(ab1, for one\)"):
+        place.start(flips(), now=NOW + DAY)
+
+
+def test_what_counts_on_all_nodes_goes_with_no_forbidden_step() -> None:
+    for other in ({"balance": {"images_per_class": 3}}, {"select": {"max_outputs_per_source": 2}}):
+        with pytest.raises(RecipeError, match=r"not_for leaves out nodes"):
+            flips(**other)
+
+
+def test_an_empty_not_for_leaves_the_digest() -> None:
+    plain = Recipe.from_mapping({"transforms": ["HorizontalFlip"]})
+    assert Recipe.from_mapping(plain.model_dump(mode="json")).digest == plain.digest
+    forbidding = Recipe.from_mapping(
+        {"transforms": [{"name": "HorizontalFlip", "not_for": ["left"]}]}
+    )
+    assert forbidding.digest != plain.digest
