@@ -112,7 +112,7 @@ def _has_metadata(destination: Store) -> bool:
 def idle_page(results: Results, *, has_metadata: bool) -> str:
     """Return the page of a run that had nothing to do."""
     report = results.report
-    text = f"## Nothing to do\n\n{describe_idle(results.run.plan)}"
+    text = f"## Nothing new\n\n{describe_idle(results.run.plan)}"
     return f"{text}\n\n{_places(report, has_metadata=has_metadata)}"
 
 

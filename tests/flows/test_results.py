@@ -15,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact, State
 
+from flows import results
 from flows.augment import augment
 from flows.plots import bars, rate_over_time, thin_out
 from flows.results import Results, report_page
@@ -84,13 +85,13 @@ def test_the_page_says_what_was_made_good_and_counts_the_attempts(
     store = open_store(str(out))
     run_id = list_runs(store)[0].run_id
     setbacks = ["shard 1 ended Crashed | <b>without</b> its part", "shard 11 ended Failed"]
-    results = Results(load_run(store, run_id), load_report(store, run_id), setbacks, "recipe")
-    page = report_page(results, sheet="", plots="", failures="", has_metadata=False)
+    ended = Results(load_run(store, run_id), load_report(store, run_id), setbacks, "recipe")
+    page = report_page(ended, sheet="", plots="", failures="", has_metadata=False)
     assert "2 tries of a shard came to nothing" in page
     assert r"Crashed \| \<b\>without" in page
     assert "What becomes of one photograph" not in page
     assert "metadata.parquet" not in page
-    assert [results.num_attempts(shard) for shard in (0, 1, 11)] == [1, 2, 2]
+    assert [ended.num_attempts(shard) for shard in (0, 1, 11)] == [1, 2, 2]
 
 
 def test_rates_over_time_add_up_to_all_images() -> None:
@@ -118,3 +119,28 @@ def test_a_title_cannot_break_a_chart() -> None:
     picture = base64.b64decode(chart.partition("base64,")[2].rstrip(")")).decode()
     assert "a &lt; b &amp; c" in picture
     assert picture.count("<text") == picture.count("</text>") == 4
+
+
+def test_what_is_too_much_for_the_page_is_cut_and_it_says_so(
+    photos: Path, tmp_path: Path, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "MAX_SHARDS", 2)
+    monkeypatch.setattr(results, "MAX_SHEET_SIZE", 10)
+    form = {
+        "source": str(photos),
+        "destination": str(tmp_path / "out"),
+        "custom_recipe": RECIPE + "balance: {images_per_class: 5}",
+        "replicas": 4,
+    }
+    shown = artifacts_of(client, form)
+    page = str(shown["augment-report"].data)
+    assert "Its contact sheet is too large for this page" in page
+    assert "data:image/webp" not in page
+    assert "| cats | 2 | 5 | 5 |  |" in page
+    assert len(json.loads(str(shown["augment-shards"].data))) == 2
+    assert "These are the first 2; 2 more are left out." in str(shown["augment-shards"].description)
+
+    (photos / "cats" / "tom.jpg").unlink()
+    page = str(artifacts_of(client, form)["augment-report"].data)
+    assert "### Gone\n\n1 photographs of earlier runs" in page
+    assert "cats/tom.jpg" in page
