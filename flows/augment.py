@@ -96,7 +96,7 @@ def augment(form: AugmentForm) -> Report:
     places = form.places()
     recipe = form.to_recipe(places)
     sources, outputs = places.open(form.source), places.open(form.destination)
-    with at_work(outputs) as lease:
+    with at_work(outputs, wait_s=60 * form.wait_minutes) as lease:
         run = start(form, sources, outputs, recipe)
         setbacks: list[str] = []
         if pending := pending_shards(outputs, run):

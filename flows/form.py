@@ -23,6 +23,7 @@ ExecutionName: TypeAlias = Literal["local", "work-pool"]
 Existing: TypeAlias = Literal["only-new", "retry-failed", "refuse"]
 Format: TypeAlias = Literal["jpeg", "png", "webp", "source"]
 Container: TypeAlias = Literal["files", "webdataset"]
+MaintenanceJob: TypeAlias = Literal["verify", "prune"]
 
 _Form = TypeVar("_Form", bound=BaseModel)
 _Result = TypeVar("_Result")
@@ -334,7 +335,18 @@ class _Options(_Fields):
         )
 
 
-class _Dispatch(_Fields):
+class _Patience(_Fields):
+    wait_minutes: float = Field(
+        default=10.0,
+        ge=0,
+        le=24 * 60,
+        title="Patience with another run, in minutes",
+        description="How long to wait for one that is at work in this destination, up to 1440. "
+        "0 fails at once and names it.",
+    )
+
+
+class _Dispatch(_Patience):
     shard_minutes: float = Field(
         default=2.0,
         gt=0,
@@ -378,6 +390,79 @@ def run_title(source: str, recipe_name: str) -> str:
 # Fields are drawn in the order of the bases, the last one first.
 class AugmentForm(_Dispatch, _Options, _Photographs):
     """What a run is asked to do."""
+
+
+class _Previewed(_Photographs):
+    destination: str = Field(
+        default="",
+        title="Destination",
+        description="Where images would go. What is done there is left out of the plan; nothing is "
+        "written. Empty plans for a destination that is empty.",
+    )
+    image: str = Field(
+        default="",
+        title="Photograph",
+        description="The one to show: its path below the source, or its full s3://bucket/key. "
+        "Empty takes the first that can be read.",
+    )
+
+
+class PreviewForm(_Options, _Previewed):
+    """What is to be shown: the form of a run, of which nothing is made."""
+
+
+class MaintainForm(_Patience):
+    """What is to be done with a data set."""
+
+    destination: str = Field(
+        min_length=1,
+        title="Destination",
+        description="Where the images and their manifest are: s3://bucket/prefix, a folder, or "
+        "block://name/prefix of an S3 Bucket block.",
+    )
+    job: MaintenanceJob = Field(
+        default="verify",
+        title="What to do",
+        description="verify: compare every image with the manifest, and fail if something is "
+        "wrong. prune: find images whose photograph went away, was replaced or failed.",
+    )
+    sample: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        title="verify: share of the images to read",
+        description="0 to 1: 0.01 reads every hundredth and compares its hash; 0 only looks "
+        "whether all are there with their size.",
+    )
+    replay: bool = Field(
+        default=False,
+        title="verify: make them again",
+        description="Make the images that are read from their photographs again, and compare.",
+    )
+    delete: bool = Field(
+        default=False,
+        title="prune: delete",
+        description="Off says what would go and touches nothing. On deletes it, for good.",
+    )
+    aws_credentials: str = Field(
+        default="",
+        title="AWS credentials",
+        description="Name of an AWS Credentials block. Empty takes the usual AWS chain.",
+    )
+    endpoint_url: str = Field(
+        default="",
+        title="S3 endpoint",
+        description="URL of an S3 server that is not AWS. Empty takes the block's or the "
+        "environment's.",
+    )
+
+    def places(self) -> Places:
+        """Return what opens the stores.
+
+        Raises:
+            SettingsError: If a block is missing or a setting is malformed.
+        """
+        return Places(self.aws_credentials or None, endpoint_url=self.endpoint_url or None)
 
 
 def asks(

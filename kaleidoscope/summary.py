@@ -18,7 +18,12 @@ _CLASSES_SHOWN = 10
 
 
 def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> str:
-    """Return what a plan will make and cost, a fact a line.
+    """Return what a plan will make and cost, a fact a line; see :func:`plan_facts`."""
+    return _columns(plan_facts(plan, cpus=cpus, peak_bytes=peak_bytes))
+
+
+def plan_facts(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> list[tuple[str, str]]:
+    """Return what a plan will make and cost, by name.
 
     Args:
         plan: The plan.
@@ -44,7 +49,7 @@ def describe_plan(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> st
         ("requests", f"{plan.num_puts:,} PUTs, ${plan.put_usd:,.2f} on S3; nothing on a disk"),
         ("order", _describe_order(plan)),
     ]
-    return _columns(lines)
+    return [(name, value) for name, value in lines if value]
 
 
 def describe_idle(plan: Plan) -> str:

@@ -77,11 +77,14 @@ def test_all_is_deployed_with_an_image_and_may_be_deployed_again(
     for _ in range(2):
         result = deploy_all(server, IMAGE)
         assert result.returncode == 0, result.stdout
-    for name in ("augment/kubernetes", "augment-shard/kubernetes"):
-        deployment = client.read_deployment_by_name(name)
+    for flow_name in ("augment", "augment-shard", "preview", "maintain"):
+        deployment = client.read_deployment_by_name(f"{flow_name}/kubernetes")
         assert deployment.job_variables["image"] == IMAGE
         assert not deployment.pull_steps
-    assert client.read_deployment_by_name("augment/process").pull_steps
+        assert client.read_deployment_by_name(f"{flow_name}/process").pull_steps
+    for kind in ("process", "kubernetes"):
+        (schedule,) = client.read_deployment_by_name(f"augment/{kind}").schedules
+        assert (schedule.slug, schedule.active) == ("nightly", False)
 
 
 def test_parents_and_shards_are_placed_on_nodes_of_their_own(client: SyncPrefectClient) -> None:

@@ -1,0 +1,147 @@
+"""The flow that shows what a run would make and cost, before anything is written."""
+
+import base64
+from collections.abc import Iterator
+from itertools import islice
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from flows.form import PreviewForm, asks
+from flows.places import Places
+from flows.tables import table
+from kaleidoscope.errors import CodecError, PlanError
+from kaleidoscope.listing import SourceListing
+from kaleidoscope.memory import predict_peak_bytes
+from kaleidoscope.pipeline import StartOptions, make_plan
+from kaleidoscope.planning import Plan
+from kaleidoscope.preview import ContactSheet, SheetStyle, contact_sheet
+from kaleidoscope.recipe import Recipe
+from kaleidoscope.settings import available_cpus
+from kaleidoscope.stores import Store
+from kaleidoscope.summary import describe_idle, plan_facts
+
+KEY = "preview"
+
+MAX_TRIED = 5
+"""Photographs that are tried if none is named, should the first ones be broken."""
+
+NUM_MEASURED = 3
+"""Photographs of which all images are made, to see how long a run takes."""
+
+MAX_SHEET_BYTES = 440_000
+"""Of a picture; base64 makes a third more of it."""
+
+STYLES = tuple(
+    SheetStyle(tile_px=tile_px, max_tiles=max_tiles, format="webp", quality=75)
+    for tile_px, max_tiles in ((160, 256), (96, 256), (64, 128))
+)
+"""The first is taken of which the picture is small enough, or else the last."""
+
+
+def title() -> str:
+    """Return the name of the current flow run: the photograph and the recipe."""
+    form = PreviewForm(**flow_run.parameters)
+    name = (form.image or form.source).strip().rstrip("/").rpartition("/")[2]
+    return f"preview of {name or 'images'} with {form.recipe_name}"
+
+
+@flow(name="preview", flow_run_name=title)
+@asks(PreviewForm)
+def preview(form: PreviewForm) -> None:
+    """Show all images that a recipe makes of a photograph, and what a run of it would cost.
+
+    Nothing is written to a store. The page is the artifact ``preview``. The parameters are the
+    fields of :class:`~flows.form.PreviewForm`.
+
+    Raises:
+        KaleidoscopeError: If a store cannot be read, there is no photograph, or it is broken.
+    """
+    places = form.places()
+    recipe = form.to_recipe(places)
+    source = places.open(form.source)
+    name, sheet = draw(form, places, source, recipe)
+    destination = places.open(form.destination) if form.destination else None
+    options = StartOptions(
+        min_shards=form.replicas,
+        num_measured=NUM_MEASURED,
+        retry_failed=form.existing == "retry-failed",
+    )
+    plan = make_plan(source, destination, recipe, options=options)
+    peak_bytes = predict_peak_bytes(recipe, workers=available_cpus())
+    page = preview_page(name, sheet, plan, replicas=form.replicas, peak_bytes=peak_bytes)
+    create_markdown_artifact(page, key=KEY)
+
+
+def draw(
+    form: PreviewForm, places: Places, source: Store, recipe: Recipe
+) -> tuple[str, ContactSheet]:
+    """Return the key of the photograph that is shown, and its contact sheet.
+
+    Raises:
+        PlanError: If none is named, and none of the first can be decoded.
+        CodecError: If the named one cannot be decoded.
+        StoreError: If it cannot be read.
+    """
+    if form.image:
+        name = form.image.strip()
+        folder, _, key = name.rpartition("/")
+        store, key = (places.open(folder), key) if "://" in name else (source, name)
+        return name, _sheet(store.get(key).data, recipe, name, form.recipe_name)
+    errors = []
+    for key in _first_keys(source):
+        try:
+            return key, _sheet(source.get(key).data, recipe, key, form.recipe_name)
+        except CodecError as error:
+            get_run_logger().warning("%s cannot be shown: %s", key, error)
+            errors.append(f"{key}: {error}")
+    raise PlanError(
+        f"none of the first {len(errors)} photographs under {source.uri} can be decoded: "
+        f"{'; '.join(errors)}; name another as image"
+        if errors
+        else f"there is no image under {source.uri}; check the source"
+    )
+
+
+def _first_keys(source: Store) -> Iterator[str]:
+    for info in islice(SourceListing(source), MAX_TRIED):
+        yield info.key
+
+
+def _sheet(data: bytes, recipe: Recipe, name: str, recipe_name: str) -> ContactSheet:
+    for style in STYLES:
+        sheet = contact_sheet(data, recipe, image_name=name, recipe_name=recipe_name, style=style)
+        if len(sheet.data) <= MAX_SHEET_BYTES:
+            break
+    return sheet
+
+
+def preview_page(
+    name: str, sheet: ContactSheet, plan: Plan, *, replicas: int, peak_bytes: int
+) -> str:
+    """Return the page in Markdown.
+
+    Args:
+        name: Of the photograph.
+        sheet: All its images.
+        plan: Of the run.
+        replicas: How many CPUs would work on it.
+        peak_bytes: Memory of one of them.
+    """
+    picture = base64.b64encode(sheet.data).decode()
+    facts = plan_facts(plan, cpus=replicas, peak_bytes=peak_bytes)
+    left_out = f" {sheet.num_left_out:,} more are not shown." if sheet.num_left_out else ""
+    tiles = ((tile.node, ", ".join(tile.operations) or "the original") for tile in sheet.tiles)
+    return "\n\n".join(
+        (
+            f"## {sheet.num_tiles + sheet.num_left_out:,} images of {name}",
+            f"![{sheet.num_tiles} images](data:image/{sheet.format};base64,{picture})",
+            f"### What a run would make and cost, with {replicas} replicas",
+            table(("", "of all photographs"), facts) if plan.num_shards else describe_idle(plan),
+            "Nothing has been written. `augment` takes the same form.",
+            f"### Every image\n\nNames say which transforms were applied, in order.{left_out}",
+            table(("image", "what was done"), tiles),
+        )
+    )
