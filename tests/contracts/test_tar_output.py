@@ -4,6 +4,7 @@ import gc
 import hashlib
 import io
 import json
+import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +20,16 @@ from kaleidoscope.settings import Settings
 from kaleidoscope.shard import _sinks
 from kaleidoscope.stores import LocalStore, S3Credentials, open_store
 from kaleidoscope.tars import TarSeries
-from tests import data_sets, image_files
+from tests import data_sets, image_files, interrupted_run
 from tests.data_sets import MANY_SHARDS, NOW, Place
 from tests.faulty_stores import WRITES, DownFrom, Requests, WatchedStore
 
 TARS = {"format": "jpeg", "container": "webdataset"}
 RECIPE = data_sets.recipe(output=TARS)
 TWO_SHARDS = StartOptions(min_shards=2)
+
+WRITES_OF_A_PLAN = 12
+"""Of ten shards: the run's name, a file for each shard, and the plan."""
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +96,13 @@ def test_ranges_tars_and_single_files_hold_the_same_images(place: Place, files: 
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # By webdataset.
-def test_webdataset_reads_every_sample(tmp_path: Path, files: Place) -> None:
-    place = data_sets.local(tmp_path, data_sets.odd_images())
+def test_webdataset_reads_every_sample(place: Place, files: Place, tmp_path: Path) -> None:
     place.run(RECIPE, TWO_SHARDS)
-    paths = [str(path) for path in sorted(Path(place.destination.uri).glob("*.tar"))]
+    paths = []
+    for key in sorted(place.output_keys()):
+        path = tmp_path / key
+        path.write_bytes(place.destination.get(key).data)
+        paths.append(str(path))
     assert len(paths) == 2
     samples: list[Any] = list(webdataset.WebDataset(paths, shardshuffle=False))
     gc.collect()  # Here, where the warning is expected.
@@ -171,6 +178,64 @@ def test_a_run_that_loses_its_store_at_any_write_leaves_the_same_tars(tmp_path: 
         # A run that died while it was planning leaves its name to nobody.
         assert sorted(data_sets.outputs(place).values()) == sorted(whole)
         assert images_of(place) == images_of(undisturbed)
+
+
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Forty sources in tars, done undisturbed."""
+    place = data_sets.local(tmp_path_factory.mktemp("forty"), data_sets.plain_images(40))
+    place.run(interrupted_run.IN_TARS, interrupted_run.TEN_SHARDS)
+    return place
+
+
+def check_killed(
+    place: Place,
+    undisturbed: Place,
+    ends: tuple[int, int],
+    settings: Settings | None = None,
+    credentials: S3Credentials | None = None,
+) -> None:
+    """Run into a kill that leaves so many tars and so many parts, and then to the end."""
+    num_tars, num_parts = ends
+    # Each shard ends a tar and then writes its part; it dies before the next of these.
+    process = interrupted_run.start(
+        place,
+        recipe=interrupted_run.IN_TARS,
+        die_at=WRITES_OF_A_PLAN + num_tars + num_parts + 1,
+        settings=settings,
+        credentials=credentials,
+    )
+    process.join(100)
+    assert process.exitcode == -signal.SIGKILL
+    left = data_sets.outputs(place)
+    assert len(left) == num_tars
+    infos = place.destination.list_objects("_kaleidoscope/runs/")
+    assert sum("/parts/" in info.key for info in infos) == num_parts
+    place.run(interrupted_run.IN_TARS, interrupted_run.TEN_SHARDS)
+    tars = data_sets.outputs(place)
+    assert left.items() <= tars.items()
+    assert sorted(tars.values()) == sorted(data_sets.outputs(undisturbed).values())
+    assert images_of(place) == images_of(undisturbed)
+
+
+@pytest.mark.parametrize("ends", [(2, 2), (3, 2)])
+def test_a_process_that_is_killed_leaves_whole_tars_and_is_resumed(
+    tmp_path: Path, forty: Place, ends: tuple[int, int]
+) -> None:
+    check_killed(data_sets.local(tmp_path, data_sets.plain_images(40)), forty, ends)
+
+
+@pytest.mark.parametrize("ends", [(2, 2), (3, 2)])
+def test_a_process_that_is_killed_leaves_whole_tars_in_s3_and_is_resumed(
+    forty: Place,
+    s3_uri: str,
+    s3_settings: Settings,
+    s3_credentials: S3Credentials,
+    ends: tuple[int, int],
+) -> None:
+    destination = open_store(s3_uri, settings=s3_settings, credentials=s3_credentials)
+    place = Place(forty.source, destination)
+    check_killed(place, forty, ends, s3_settings, s3_credentials)
 
 
 def test_a_later_run_writes_over_no_tar_of_an_earlier_one(tmp_path: Path) -> None:
