@@ -37,6 +37,15 @@ USD_PER_PUT = 0.005 / 1000
 PIXELS_WHERE_UNKNOWN = 1_000_000
 """Taken for the size of a source that the recipe does not resize."""
 
+PUTS_PER_SHARD = 2
+"""Requests that write a shard's plan and its part."""
+
+_PUTS_PER_UPLOAD = 3
+"""Requests that begin a multipart upload, send its last part, which is not full, and end it."""
+
+_MEMBERS_BYTES = 2_048
+"""Bytes of a tar for each image beside its own: two headers, a JSON file, and the padding."""
+
 MAX_SOURCES_PER_SHARD = 20_000
 """Bounds a shard's plan and its part, however cheap its sources are."""
 
@@ -66,6 +75,8 @@ class Estimate:
     """CPU seconds of the transforms in that order."""
     puts_per_output: float = 1.0
     """Requests that write; in tars, a part of an upload holds many images."""
+    puts_per_shard: int = PUTS_PER_SHARD
+    """Requests that write beside those for images."""
 
     def work_s(self, source: PlannedSource) -> float:
         """Return the CPU seconds for what is to be made of this source."""
@@ -112,11 +123,18 @@ def estimate(recipe: Recipe) -> Estimate:
         cheapest_order=cheapest,
         cheapest_transform_cpu_s=cost_ns[cheapest] * pixels / 1e9,
         puts_per_output=_puts_per_output(recipe.output, pixels),
+        puts_per_shard=_puts_per_shard(recipe.output),
     )
 
 
 def _puts_per_output(output: Output, pixels: int) -> float:
-    return 1.0 if output.container == "files" else pixels * bytes_per_pixel(output) / PIECE_SIZE
+    if output.container == "files":
+        return 1.0
+    return (pixels * bytes_per_pixel(output) + _MEMBERS_BYTES) / PIECE_SIZE
+
+
+def _puts_per_shard(output: Output) -> int:
+    return PUTS_PER_SHARD + (0 if output.container == "files" else _PUTS_PER_UPLOAD)
 
 
 def _orders(recipe: Recipe) -> tuple[tuple[int, ...], ...]:
@@ -244,9 +262,8 @@ class Plan:
     @property
     def num_puts(self) -> int:
         """Requests that write: images, plan, parts, manifest and marker."""
-        return math.ceil(self.num_outputs * self.per_source.puts_per_output) + (
-            2 * self.num_shards + 5
-        )
+        num_images = math.ceil(self.num_outputs * self.per_source.puts_per_output)
+        return num_images + self.num_shards * self.per_source.puts_per_shard + 5
 
     @property
     def put_usd(self) -> float:

@@ -105,7 +105,7 @@ class Output(_Strict):
     container: Literal["files", "webdataset"] = Field(
         default="files",
         description="files: an object for each image. webdataset: tars of images, each beside a "
-        "JSON file with its label; a PUT for thousands of images.",
+        "JSON file with its label; a PUT for hundreds of images.",
     )
 
 
