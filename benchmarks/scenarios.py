@@ -25,7 +25,11 @@ ORIGINAL, CHAINS, TREE = (
 )
 PILLOW, AUGMENTOR = "Pillow + NumPy, chain by chain", "Augmentor 0.2.12, chain by chain"
 SHARD_1, SHARD_2 = "shard to memory, 1 thread", "shard to memory, 2 threads"
-TO_S3, ORIGINAL_TO_S3 = "Kaleidoscope to S3, manifest included", "original with its upload"
+TO_S3, TO_TARS, ORIGINAL_TO_S3 = (
+    "Kaleidoscope to S3, manifest included",
+    "Kaleidoscope to tars in S3, manifest included",
+    "original with its upload",
+)
 OBSTORE, BOTO3 = "obstore, 12 threads", "boto3, 12 threads"
 
 NUM_STEPS = range(2, 11)
@@ -97,9 +101,12 @@ def end_to_end(photographs: Sequence[Path], effort: Effort, peers: str | None) -
         server.create_bucket("benchmark")
         environment = s3_environment(server)
         uri = "s3://benchmark/files"
+        to_s3 = {"uri": uri, "workers": 2}
+        to_tars = {"uri": "s3://benchmark/tars", "workers": 2, "container": "webdataset"}
         contestants = [
             Contestant(LIMIT, "limit"),
-            Contestant(TO_S3, "shard", {"uri": uri, "workers": 2}, environment=environment),
+            Contestant(TO_S3, "shard", to_s3, environment=environment),
+            Contestant(TO_TARS, "shard", to_tars, environment=environment),
         ]
         if peers is not None:
             options = {"uri": uri, "endpoint_url": server.endpoint_url}

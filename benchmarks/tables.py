@@ -22,6 +22,7 @@ from benchmarks.scenarios import (
     SHARD_1,
     SHARD_2,
     TO_S3,
+    TO_TARS,
     TREE,
 )
 
@@ -146,6 +147,9 @@ def targets_table(engine: Rounds, to_s3: Rounds | None, cores: Rounds | None) ->
         ]
     if to_s3 is not None:
         rows.append(("to S3, client CPU / limit", "at most 1.9", str(to_s3.ratio(TO_S3, LIMIT))))
+        rows.append(
+            ("to tars, client CPU / limit", "at most 1.6", str(to_s3.ratio(TO_TARS, LIMIT)))
+        )
         if ORIGINAL_TO_S3 in to_s3.by_name:
             ratio = to_s3.ratio(ORIGINAL_TO_S3, TO_S3)
             rows.append(("original with upload / to S3", "at least 10", str(ratio)))

@@ -27,7 +27,7 @@ class _Engine:
 
 
 def make_recipe(options: Options) -> Recipe:
-    """Return ``classic`` with the order, number of transforms and side that the options name.
+    """Return ``classic`` with the order, transforms, side and container that the options name.
 
     ``order`` is ``given``, ``shuffled`` or ``cheapest``: the one that ``plan`` recommends.
     """
@@ -35,6 +35,7 @@ def make_recipe(options: Options) -> Recipe:
     steps = [*document["transforms"], *({"name": name} for name in MORE_STEPS)]
     document["transforms"] = steps[: int(options.get("steps", len(document["transforms"])))]
     document["normalize"]["side"] = int(options.get("side", SIDE))
+    document["output"]["container"] = str(options.get("container", "files"))
     order = options.get("order", "given")
     if order == "cheapest":
         cheapest = estimate(Recipe.from_mapping(document)).cheapest_order
