@@ -411,9 +411,7 @@ class PreviewForm(_Options, _Previewed):
     """What is to be shown: the form of a run, of which nothing is made."""
 
 
-class MaintainForm(_Patience):
-    """What is to be done with a data set."""
-
+class _Maintained(_Fields):
     destination: str = Field(
         min_length=1,
         title="Destination",
@@ -463,6 +461,10 @@ class MaintainForm(_Patience):
             SettingsError: If a block is missing or a setting is malformed.
         """
         return Places(self.aws_credentials or None, endpoint_url=self.endpoint_url or None)
+
+
+class MaintainForm(_Patience, _Maintained):
+    """What is to be done with a data set."""
 
 
 def asks(

@@ -8,6 +8,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
+from prefect.utilities.callables import parameter_schema
 
 import kaleidoscope
 from flows.augment import augment
@@ -43,6 +44,12 @@ def done(client: SyncPrefectClient, made: Path, **form: Any) -> tuple[State[Any]
 
 def outputs(made: Path) -> list[Path]:
     return [file for file in made.rglob("*.jpg") if "_kaleidoscope" not in file.parts]
+
+
+def test_the_form_begins_with_the_destination_the_one_field_that_must_be_filled_in() -> None:
+    schema = parameter_schema(maintain)
+    assert schema.required == ["destination"]
+    assert next(iter(schema.properties)) == "destination"
 
 
 def test_a_whole_data_set_is_verified_and_made_again(client: SyncPrefectClient, made: Path) -> None:
