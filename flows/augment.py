@@ -156,8 +156,8 @@ def placement(form: AugmentForm, places: Places) -> Placement:
         Access(
             places.address(form.source),
             places.address(form.destination),
-            form.aws_credentials,
-            form.endpoint_url,
+            form.aws_credentials or None,
+            form.endpoint_url or None,
         ),
     )
 

@@ -12,7 +12,16 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from flows.places import Places, is_recipe_text
 from kaleidoscope.recipe import Recipe, Step, preset_names
@@ -32,8 +41,9 @@ _Result = TypeVar("_Result")
 def _draw(schema: dict[str, Any]) -> None:
     """Turn a model's schema into one that Prefect draws as it is meant.
 
-    An optional value becomes a plain field that may stay empty, and fields keep their order, which
-    PostgreSQL would change.
+    An optional value of a group becomes a plain field that may stay empty, and fields keep their
+    order, which PostgreSQL would change. At the top level Prefect sends defaults back, so none is
+    null there: it would be refused.
     """
     for position, field in enumerate(schema.get("properties", {}).values()):
         field["position"] = position
@@ -46,6 +56,11 @@ class _Fields(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=_draw
     )
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is empty, since the page sends a group back as its default has it."""
+        return {name: value for name, value in dump(self).items() if value is not None}
 
 
 class TransformChoice(_Fields):
@@ -137,6 +152,45 @@ class Selection(_Fields):
     )
 
 
+class Images(_Fields):
+    """What the images are like, where not as the recipe has it."""
+
+    format: Format | None = Field(
+        default=None,
+        title="Format",
+        description="Of the images; source keeps each photograph's. Empty takes the recipe's, "
+        "which is jpeg.",
+    )
+    quality: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        title="Quality",
+        description="Of JPEG and WebP, 1 to 100. Empty takes the recipe's, which is 95.",
+    )
+    container: Container | None = Field(
+        default=None,
+        title="Container",
+        description="files: an object for each image. webdataset: tars, which cost next to no "
+        "requests. Empty takes the recipe's, which is files.",
+    )
+    side: int | None = Field(
+        default=None,
+        ge=8,
+        le=8192,
+        title="Size in pixels",
+        description="Side of the images, 8 to 8192. Empty takes the recipe's, which is 400.",
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**53,
+        title="Seed",
+        description="Every random draw follows from it: the same seed, the same images. Empty "
+        "takes the recipe's, which is 0.",
+    )
+
+
 class Limits(_Fields):
     """What protects from a slip."""
 
@@ -179,8 +233,8 @@ class _Options(_Fields):
         "32. camera: lens, light and sensor, 128. geometry: only places change, 32.",
         json_schema_extra={"enum": list(preset_names())},
     )
-    custom_recipe: str | None = Field(
-        default=None,
+    custom_recipe: str = Field(
+        default="",
         title="Recipe of your own",
         description="A .yaml or .json file (s3://bucket/recipe.yaml), or its text. Takes the "
         "place of the recipe above.",
@@ -192,39 +246,10 @@ class _Options(_Fields):
         description="Or list them here, in the order of the chain: n of them make 2ⁿ images of "
         "each photograph. They take the place of the recipe above.",
     )
-    format: Format | None = Field(
-        default=None,
-        title="Format",
-        description="Of the images; source keeps each photograph's. Empty takes the recipe's, "
-        "which is jpeg.",
-    )
-    quality: int | None = Field(
-        default=None,
-        ge=1,
-        le=100,
-        title="Quality",
-        description="Of JPEG and WebP, 1 to 100. Empty takes the recipe's, which is 95.",
-    )
-    container: Container | None = Field(
-        default=None,
-        title="Container",
-        description="files: an object for each image. webdataset: tars, which cost next to no "
-        "requests. Empty takes the recipe's, which is files.",
-    )
-    side: int | None = Field(
-        default=None,
-        ge=8,
-        le=8192,
-        title="Size in pixels",
-        description="Side of the images, 8 to 8192. Empty takes the recipe's, which is 400.",
-    )
-    seed: int | None = Field(
-        default=None,
-        ge=0,
-        lt=2**53,
-        title="Seed",
-        description="Every random draw follows from it: the same seed, the same images. Empty "
-        "takes the recipe's, which is 0.",
+    images: Images = Field(
+        default=Images(),
+        title="Images",
+        description="What they are like, where not as the recipe has it.",
     )
     replicas: int = Field(
         default=2,
@@ -245,16 +270,16 @@ class _Options(_Fields):
     limits: Limits = Field(
         default=Limits(), title="Limits", description="What protects from a slip."
     )
-    aws_credentials: str | None = Field(
-        default=None,
+    aws_credentials: str = Field(
+        default="",
         title="AWS credentials",
         description="Name of an AWS Credentials block. Empty takes the usual AWS chain.",
     )
-    endpoint_url: str | None = Field(
-        default=None,
+    endpoint_url: str = Field(
+        default="",
         title="S3 endpoint",
-        description="Of an S3 server that is not AWS, such as https://minio.example:9000. Empty "
-        "takes the block's or the environment's.",
+        description="URL of an S3 server that is not AWS. Empty takes the block's or the "
+        "environment's.",
     )
 
     @field_validator("recipe")
@@ -266,8 +291,8 @@ class _Options(_Fields):
 
     @field_validator("endpoint_url")
     @classmethod
-    def _is_endpoint(cls, url: str | None) -> str | None:
-        return Settings(s3_endpoint_url=url).s3_endpoint_url if url else None
+    def _is_endpoint(cls, url: str) -> str:
+        return (Settings(s3_endpoint_url=url).s3_endpoint_url or "") if url else ""
 
     @model_validator(mode="after")
     def _one_recipe(self) -> Self:
@@ -282,7 +307,7 @@ class _Options(_Fields):
         """What the recipe is called in names of runs."""
         if self.transforms:
             return "custom"
-        if self.custom_recipe is None:
+        if not self.custom_recipe:
             return self.recipe
         is_text = is_recipe_text(self.custom_recipe)
         return "recipe" if is_text else PurePosixPath(self.custom_recipe.strip()).stem
@@ -305,11 +330,11 @@ class _Options(_Fields):
         document = self._base(places).model_dump(mode="json")
         said: dict[str, dict[str, Any]] = {
             "output": {
-                "format": self.format,
-                "quality": self.quality,
-                "container": self.container,
+                "format": self.images.format,
+                "quality": self.images.quality,
+                "container": self.images.container,
             },
-            "normalize": {"side": self.side},
+            "normalize": {"side": self.images.side},
             "select": {
                 "max_depth": self.selection.max_depth,
                 "max_outputs_per_source": self.selection.max_outputs_per_source,
@@ -320,8 +345,8 @@ class _Options(_Fields):
         }
         for section, values in said.items():
             document[section] |= {name: x for name, x in values.items() if x is not None}
-        if self.seed is not None:
-            document["seed"] = self.seed
+        if self.images.seed is not None:
+            document["seed"] = self.images.seed
         if self.selection.images_per_class is not None:
             document["balance"] = {"images_per_class": self.selection.images_per_class}
         return Recipe.from_mapping(document, origin="what the form says")

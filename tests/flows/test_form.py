@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped] # It has no types.
 import pytest
 from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
@@ -51,6 +52,15 @@ def test_the_form_draws_no_union_which_the_page_would_not_cope_with() -> None:
     assert "oneOf" not in json.dumps(drawn())
 
 
+def test_what_the_page_sends_back_untouched_is_taken() -> None:
+    """It sends defaults as they are drawn, and Prefect checks them against the schema."""
+    schema = drawn()
+    defaults = {name: f["default"] for name, f in schema["properties"].items() if "default" in f}
+    sent = {**WHERE, **defaults}
+    jsonschema.validate(sent, schema)
+    assert AugmentForm(**sent).to_recipe(Places(None)) == Recipe.preset("classic")
+
+
 def test_presets_and_transforms_are_drop_downs() -> None:
     schema = drawn()
     assert schema["properties"]["recipe"]["enum"] == list(preset_names())
@@ -66,11 +76,13 @@ def test_an_empty_form_means_the_preset_as_it_is() -> None:
 def test_what_the_form_says_takes_the_place_of_the_recipe() -> None:
     changed = recipe_of(
         custom_recipe=TEXT,
-        seed=0,
-        format="webp",
-        container="webdataset",
-        quality=80,
-        side=64,
+        images={
+            "seed": 0,
+            "format": "webp",
+            "container": "webdataset",
+            "quality": 80,
+            "side": 64,
+        },
         selection={"max_depth": 1, "keep_original": False, "images_per_class": 12},
         limits={"max_error_rate": 0.0},
     )
@@ -113,7 +125,7 @@ def test_every_transform_can_be_chosen_as_it_is(op: str) -> None:
     [
         ({"recipe": "clasic"}, "clasic.*classic"),
         ({"replicas": 0}, "replicas.*greater than or equal to 1"),
-        ({"quality": 101}, "quality.*less than or equal to 100"),
+        ({"images": {"quality": 101}}, "quality.*less than or equal to 100"),
         ({"limits": {"max_error_rate": 2}}, "max_error_rate.*less than or equal to 1"),
         ({"selection": {"max_dept": 2}}, "max_dept.*not permitted"),
         ({"transforms": [{"op": "Rotat"}]}, "Rotate"),
