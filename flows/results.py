@@ -168,8 +168,9 @@ def draw_sheet(results: Results, source: Store, destination: Store) -> str:
             return f"Its contact sheet is too large for this page: {format_bytes(len(drawn.data))}."
         data = base64.b64encode(drawn.data).decode()
         more = f" {drawn.num_left_out:,} more are not drawn." if drawn.num_left_out else ""
+        title = f"Contact sheet of {drawn.num_tiles} images"
         return (
-            f"![{drawn.num_tiles} images](data:image/{drawn.format};base64,{data})\n\n"
+            f"![{title}](data:image/{drawn.format};base64,{data})\n\n"
             f"{drawn.num_tiles:,} images of {code(planned.info.key)}.{more}"
         )
     return ""

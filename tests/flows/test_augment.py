@@ -132,4 +132,4 @@ def test_a_run_is_named_after_its_data_set_and_its_recipe_and_shows_its_progress
     assert "16 images from 4 of 4 sources" in str(by_key["augment-progress"].description)
     page = str(by_key["augment-report"].data)
     assert "## 16 images of 4 photographs" in page
-    assert "![4 images](data:image/webp;base64," in page
+    assert "![Contact sheet of 4 images](data:image/webp;base64," in page
