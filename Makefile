@@ -13,7 +13,8 @@ comma := ,
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo bench bench-quick bench-dispatch pictures lint types imports check deploy \
+.PHONY: help install test demo bench bench-quick bench-dispatch pictures lint types imports \
+	docs docs-serve screenshots check deploy \
 	image kubernetes prefect s3 cluster-up cluster-check cluster-down constraints clean
 
 help: ## Show this list.
@@ -46,10 +47,19 @@ lint: install ## Check style and format.
 types: install ## Check types.
 	$(BIN)/mypy
 
+docs: install ## Build the documentation into build/site; a dead link or a missing page is an error.
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: install ## Show the documentation at http://127.0.0.1:8000 while it is edited.
+	$(BIN)/mkdocs serve
+
+screenshots: install $(VENV)/.torch ## Take the pictures of the Prefect UI in the documentation again.
+	SCREENSHOTS=docs/images/ui $(BIN)/python -m pytest tests/browser
+
 imports: install ## Check that no layer imports a higher one.
 	$(BIN)/lint-imports
 
-check: lint types imports test ## Everything that has to pass before a commit.
+check: lint types imports docs test ## Everything that has to pass before a commit.
 
 deploy: install ## Make work pools and deployments on the Prefect server that is set up.
 	$(BIN)/python -m deployments.work_pools
