@@ -115,15 +115,25 @@ class _TableReader:
                 )
             if name in self._labels:
                 self._twice[name] = None
+            self._check_columns(attributes)
             self.has_label |= "label" in attributes
             label = self._label(attributes.pop("label", None), name)
             self._labels[name] = SourceLabels(label, _to_json(attributes))
+
+    def _check_columns(self, columns: Iterable[str]) -> None:
+        """Refuse what was meant for the label: the folder would be taken in its place."""
+        for column in columns:
+            if column != "label" and column.strip().lower() in {"label", "labels"}:
+                raise PlanError(
+                    f"{self._origin} have a column {column!r}; call it 'label' if it holds the "
+                    "labels, and otherwise by another name"
+                )
 
     def _label(self, value: Any, name: str) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if value is None or isinstance(value, str):
-            return value or None
+            return (value or "").strip() or None
         raise PlanError(
             f"{self._origin}: the label of {name} must be text or a whole number, got {value!r:.80}"
         )
@@ -189,7 +199,9 @@ def _to_json(attributes: Mapping[str, Any]) -> str | None:
     if not known:
         return None
     # Dates and decimals, which parquet has and JSON has not, become text.
-    return json.dumps(known, separators=(",", ":"), ensure_ascii=False, default=str)
+    return json.dumps(
+        known, separators=(",", ":"), ensure_ascii=False, default=str, allow_nan=False
+    )
 
 
 def _is_missing(value: Any) -> bool:

@@ -132,6 +132,24 @@ def test_a_damaged_table_is_refused(place: Place, key: str, data: bytes, message
         load(place, key)
 
 
+@pytest.mark.parametrize("column", [" label", "Label", "labels"])
+def test_a_column_that_is_nearly_the_label_is_refused(place: Place, column: str) -> None:
+    write(place, f"file_name,{column}\ncats/0.jpg,cat\n")
+    with pytest.raises(PlanError, match=f"a column '{column}'; call it 'label'"):
+        load(place)
+
+
+def test_blanks_around_a_label_make_no_class_of_their_own(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,cat \ncats/1.jpg,cat\nflat.jpg,  \n")
+    assert [label for label, _ in load(place).values()] == ["cat", "cat", None]
+
+
+def test_a_number_that_json_does_not_have_is_refused(place: Place) -> None:
+    write(place, '{"file_name": "flat.jpg", "scores": [NaN]}', "labels.jsonl")
+    with pytest.raises(PlanError, match="JSON"):
+        load(place, "labels.jsonl")
+
+
 def test_a_table_that_is_not_there_is_named(place: Place) -> None:
     with pytest.raises(PlanError, match=r"labels.csv are not there; check targets.labels"):
         place.start(recipe())
