@@ -107,6 +107,21 @@ def test_what_moves_no_pixel_leaves_masks_and_points(
     assert operation.apply(gradient(width, height)).shape[:2] == mask.shape
 
 
+@pytest.mark.parametrize("name", sorted(set(TRANSFORMS) - set(GEOMETRIC)))
+@given(seed=seeds)
+@settings(max_examples=10, deadline=None)
+def test_what_is_said_to_move_no_pixel_keeps_the_quarters_in_their_places(
+    name: str, seed: int
+) -> None:
+    """A transform that forgot to say that it moves pixels would leave masks and boxes behind."""
+    half = 32
+    quarters = np.array([[40, 100], [160, 220]], np.uint8).repeat(half, 0).repeat(half, 1)
+    made = draw(name, seed).apply(np.stack([quarters] * 3, axis=-1))
+    parts = made.reshape(2, half, 2, half, 3)
+    levels = np.median(parts, axis=(1, 3, 4)).reshape(-1)
+    assert (np.diff(levels) >= -3).all(), levels
+
+
 @pytest.mark.parametrize("mode", ["square_crop", "fit", "none"])
 @given(width=sides, height=sides, side=st.integers(8, 60), offset=shares)
 @settings(max_examples=40, deadline=None)
