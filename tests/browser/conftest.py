@@ -32,7 +32,7 @@ ARGUMENTS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect(
     tmp_path_factory: pytest.TempPathFactory,
     seaweedfs: SeaweedFS,
@@ -67,7 +67,9 @@ def client(prefect: PrefectServer) -> Iterator[SyncPrefectClient]:  # noqa: ARG0
         yield client
 
 
-@pytest.fixture(scope="session")
+# While playwright is there, an event loop runs in this thread, in which Prefect would return
+# coroutines to the tests of other folders.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, headless."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
