@@ -55,7 +55,7 @@ def test_augment_holds_the_lease_by_the_name_of_its_run_and_gives_it_back(
 ) -> None:
     destination = tmp_path / "destination"
     recipe = "transforms: [HorizontalFlip]\nnormalize: {side: 32}\n"
-    augment(source=str(photos), destination=str(destination), recipe=recipe)
+    augment(source=str(photos), destination=str(destination), custom_recipe=recipe)
     store = LocalStore(destination)
     assert read_holder(store) is None
     written = store.get(LEASE_KEY).data.decode()

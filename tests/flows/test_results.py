@@ -60,7 +60,7 @@ def test_a_run_leaves_a_page_and_a_table_and_the_next_says_that_there_is_nothing
     assert f"`{out}/metadata.parquet`" in page
     for place in re.findall(rf"`({re.escape(str(out))}/[^`]+)`", page):
         assert Path(place).exists(), place
-    sheet = re.search(r"!\[4 images\]\(data:image/webp;base64,([^)]+)\)", page)
+    sheet = re.search(r"!\[Contact sheet of 4 images\]\(data:image/webp;base64,([^)]+)\)", page)
     assert sheet is not None
     data = np.frombuffer(base64.b64decode(sheet[1]), np.uint8)
     assert cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
