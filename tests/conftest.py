@@ -13,9 +13,17 @@ from tools.seaweedfs import SeaweedFS
 
 BUCKET = "kaleidoscope-tests"
 
+WITH_PREFECT = frozenset({"browser", "cluster", "flows"})
+"""Folders of tests after which this process has Prefect's exit hooks."""
+
 # A busy machine may hold a test up for longer than the 200 ms that hypothesis allows.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests with Prefect come last: a process forked off after them ends with an error."""
+    items.sort(key=lambda item: item.path.parent.name in WITH_PREFECT)
 
 
 @pytest.fixture(scope="session")
