@@ -44,7 +44,7 @@ lint: install ## Check style and format.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install ## Check types.
+types: install $(VENV)/.torch ## Check types.
 	$(BIN)/mypy
 
 docs: install ## Build the documentation into build/site; a dead link or a missing page is an error.
