@@ -146,7 +146,8 @@ def _hold_until_killed(
 def test_the_lease_of_a_killed_process_is_taken_over(
     store: Store, s3_settings: Settings, s3_credentials: S3Credentials
 ) -> None:
-    context = multiprocessing.get_context("forkserver")
+    # Not forked: the server of forks may have imported the S3 store, which then writes nothing.
+    context = multiprocessing.get_context("spawn")
     ready, childs_end = context.Pipe()
     process = context.Process(
         target=_hold_until_killed, args=(store.uri, s3_settings, s3_credentials, childs_end)
