@@ -8,8 +8,8 @@ from prefect.runtime import flow_run
 
 from flows.form import MaintainForm, asks, run_title
 from flows.lease import at_work
+from flows.markdown import table
 from flows.places import Places
-from flows.tables import table
 from kaleidoscope.card import refresh_card
 from kaleidoscope.errors import ManifestError
 from kaleidoscope.lineage import Lineage

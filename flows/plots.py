@@ -1,9 +1,10 @@
 """Small pictures of a run, as SVG: sharp at every size, a few kB, and drawn without a library."""
 
-import base64
 import itertools
 from collections.abc import Sequence
 from datetime import datetime
+
+from flows.markdown import picture
 
 WIDTH_PX = 640
 HEIGHT_PX = 150
@@ -34,7 +35,7 @@ def bars(title: str, values: Sequence[float], *, left: str, right: str) -> str:
     )
     edge = WIDTH_PX - _MARGIN_PX
     low = HEIGHT_PX - 8
-    picture = (
+    svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH_PX}" height="{HEIGHT_PX}" '
         'font-family="sans-serif" font-size="12">'
         '<rect width="100%" height="100%" rx="6" fill="#f8fafc"/>'
@@ -45,8 +46,7 @@ def bars(title: str, values: Sequence[float], *, left: str, right: str) -> str:
         f'<text x="{_MARGIN_PX}" y="{low}">{_text(left)}</text>'
         f'<text x="{edge}" y="{low}" text-anchor="end">{_text(right)}</text></g></svg>'
     )
-    data = base64.b64encode(picture.encode()).decode()
-    return f"![{title}](data:image/svg+xml;base64,{data})"
+    return picture(title, svg.encode(), "image/svg+xml")
 
 
 def thin_out(values: Sequence[float], num_kept: int) -> list[float]:

@@ -1,6 +1,5 @@
 """The flow that shows what a run would make and cost, before anything is written."""
 
-import base64
 from collections.abc import Iterator
 from itertools import islice
 
@@ -10,8 +9,8 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows.form import PreviewForm, asks
+from flows.markdown import picture, table
 from flows.places import Places
-from flows.tables import table
 from kaleidoscope.errors import CodecError, PlanError
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.memory import predict_peak_bytes
@@ -130,14 +129,13 @@ def preview_page(
         replicas: How many CPUs would work on it.
         peak_bytes: Memory of one of them.
     """
-    picture = base64.b64encode(sheet.data).decode()
     facts = plan_facts(plan, cpus=replicas, peak_bytes=peak_bytes)
     left_out = f" {sheet.num_left_out:,} more are not shown." if sheet.num_left_out else ""
     tiles = ((tile.node, ", ".join(tile.operations) or "the original") for tile in sheet.tiles)
     return "\n\n".join(
         (
             f"## {sheet.num_tiles + sheet.num_left_out:,} images of {name}",
-            f"![{sheet.num_tiles} images](data:image/{sheet.format};base64,{picture})",
+            picture(f"{sheet.num_tiles} images", sheet.data, f"image/{sheet.format}"),
             f"### What a run would make and cost, with {replicas} replicas",
             table(("", "of all photographs"), facts) if plan.num_shards else describe_idle(plan),
             "Nothing has been written. `augment` takes the same form.",

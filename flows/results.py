@@ -1,13 +1,14 @@
 """What a run leaves in Prefect: a page that a person wants to read, and a table of its shards."""
 
-import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
+from flows.markdown import picture, table
 from flows.plots import bars, rate_over_time
 from kaleidoscope.card import cell, code, loading_snippets
 from kaleidoscope.errors import KaleidoscopeError
@@ -19,6 +20,8 @@ from kaleidoscope.preview import SMALL_SHEET, contact_sheet
 from kaleidoscope.runs import Report, Run
 from kaleidoscope.stores import Store
 from kaleidoscope.summary import describe_idle, describe_report, format_bytes, format_seconds
+
+T = TypeVar("T")
 
 REPORT_KEY = "augment-report"
 SHARDS_KEY = "augment-shards"
@@ -69,24 +72,19 @@ def publish(results: Results, source: Store, destination: Store) -> None:
     good = [f"made good: {setback}" for setback in results.setbacks[:MAX_ROWS]]
     logger.info("Committed\n%s", "\n".join([describe_report(results.report), *good]))
 
-    def shown(section: Callable[[], str]) -> str:
+    def shown(look: Callable[[], T], otherwise: T) -> T:
         try:
-            return section()
+            return look()
         except KaleidoscopeError as error:
             logger.warning("A part of the report is left out: %s", error)
-            return ""
+            return otherwise
 
-    shards: list[ShardFacts] = []
-
-    def plots() -> str:
-        shards.extend(read_shards(results.run, destination))
-        return _plots(shards)
-
+    shards: list[ShardFacts] = shown(lambda: read_shards(results.run, destination), [])
     page = report_page(
         results,
-        sheet=shown(lambda: draw_sheet(results, source, destination)),
-        plots=shown(plots),
-        failures=shown(lambda: _failures(results.report, destination)),
+        sheet=shown(lambda: draw_sheet(results, source, destination), ""),
+        plots=_plots(shards),
+        failures=shown(lambda: _failures(results.report, destination), ""),
         has_metadata=_has_metadata(destination),
     )
     create_markdown_artifact(page, key=REPORT_KEY)
@@ -166,13 +164,10 @@ def draw_sheet(results: Results, source: Store, destination: Store) -> str:
             continue
         if len(drawn.data) > MAX_SHEET_SIZE:
             return f"Its contact sheet is too large for this page: {format_bytes(len(drawn.data))}."
-        data = base64.b64encode(drawn.data).decode()
         more = f" {drawn.num_left_out:,} more are not drawn." if drawn.num_left_out else ""
         title = f"Contact sheet of {drawn.num_tiles} images"
-        return (
-            f"![{title}](data:image/{drawn.format};base64,{data})\n\n"
-            f"{drawn.num_tiles:,} images of {code(planned.info.key)}.{more}"
-        )
+        sheet = picture(title, drawn.data, f"image/{drawn.format}")
+        return f"{sheet}\n\n{drawn.num_tiles:,} images of {code(planned.info.key)}.{more}"
     return ""
 
 
@@ -215,7 +210,7 @@ def _numbers(results: Results) -> str:
         ("shards", f"{report.num_shards:,}, {format_seconds(report.shard_s)} added up"),
         ("run", code(report.run_id)),
     ]
-    return _table(("what", "how much"), [row for row in rows if row[1]])
+    return table(("what", "how much"), [row for row in rows if row[1]])
 
 
 def _failures(report: Report, destination: Store) -> str:
@@ -231,9 +226,9 @@ def _failures(report: Report, destination: Store) -> str:
         .sort_values(["error_type", "source_key"])[["source_key", "error_message"]]
         .itertuples(index=False)
     ]
-    table = _table(("reason", "photographs"), reasons)
+    counted = table(("reason", "photographs"), reasons)
     return (
-        f"### Failed photographs\n\n{table}\n\n<details open><summary>Examples</summary>\n\n"
+        f"### Failed photographs\n\n{counted}\n\n<details open><summary>Examples</summary>\n\n"
         + "\n".join(examples)
         + "\n\n</details>\n\nOnce the cause is gone, a run with existing = retry-failed does them "
         "again."
@@ -254,10 +249,10 @@ def _classes(plan: Plan) -> str:
         )
         for share in shares[:MAX_ROWS]
     ]
-    table = _table(("class", "photographs", "images", "wanted", "short"), rows)
     more = len(shares) - len(rows)
     note = f"\n\nAnd {more:,} classes more." if more else ""
-    return f"### Classes, as planned\n\n{table}{note}"
+    header = ("class", "photographs", "images", "wanted", "short")
+    return f"### Classes, as planned\n\n{table(header, rows)}{note}"
 
 
 def _gone(plan: Plan) -> str:
@@ -319,9 +314,4 @@ def _places(report: Report, *, has_metadata: bool) -> str:
     }
     rows = [("images", code(report.destination))]
     rows += [(name, code(f"{report.destination}/{key}")) for name, key in keyed.items() if key]
-    return "### Where everything is\n\n" + _table(("what", "where"), rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "### Where everything is\n\n" + table(("what", "where"), rows)

@@ -12,6 +12,7 @@ import typer.cli
 from pydantic import BaseModel
 from typer.main import get_command
 
+from flows.markdown import table
 from kaleidoscope.cli import app
 from kaleidoscope.manifest import SCHEMA
 from kaleidoscope.recipe import Recipe, preset_names
@@ -27,16 +28,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         KeyError: If a page asks for a table that does not exist, which ends the build.
     """
     return _MARKER.sub(lambda match: _TABLES[match[1]](), markdown)
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _transforms() -> str:
@@ -55,7 +46,7 @@ def _transform(transform: type[Transform]) -> str:
         )
         for name, field in transform.model_fields.items()
     ]
-    return f"{text}\n{_table(('Parameter', 'Default', 'Within', ''), rows)}" if rows else text
+    return f"{text}\n{table(('Parameter', 'Default', 'Within', ''), rows)}" if rows else text
 
 
 def _limit(metadata: object) -> str:
@@ -98,7 +89,7 @@ def _fields(model: type[BaseModel], leave_out: Iterable[str] = ()) -> str:
         for name, field in model.model_fields.items()
         if name not in set(leave_out)
     ]
-    return _table(("Field", "Default", "Within", ""), rows)
+    return table(("Field", "Default", "Within", ""), rows)
 
 
 def _presets() -> str:
@@ -107,12 +98,12 @@ def _presets() -> str:
         recipe = Recipe.preset(name)
         steps = ", ".join(step.name for step in recipe.transforms)
         rows.append((f"`{name}`", steps, f"{recipe.num_nodes:,}"))
-    return _table(("Preset", "Transforms, in order", "Images of each source"), rows)
+    return table(("Preset", "Transforms, in order", "Images of each source"), rows)
 
 
 def _manifest() -> str:
     rows = [(f"`{f.name}`", f"{f.type}{'' if f.nullable else ', never missing'}") for f in SCHEMA]
-    return _table(("Column", "Type"), rows)
+    return table(("Column", "Type"), rows)
 
 
 def _commands() -> str:
