@@ -270,17 +270,6 @@ class _Options(_Fields):
     limits: Limits = Field(
         default=Limits(), title="Limits", description="What protects from a slip."
     )
-    aws_credentials: str = Field(
-        default="",
-        title="AWS credentials",
-        description="Name of an AWS Credentials block. Empty takes the usual AWS chain.",
-    )
-    endpoint_url: str = Field(
-        default="",
-        title="S3 endpoint",
-        description="URL of an S3 server that is not AWS. Empty takes the block's or the "
-        "environment's.",
-    )
 
     @field_validator("recipe")
     @classmethod
@@ -288,11 +277,6 @@ class _Options(_Fields):
         if name not in preset_names():
             raise ValueError(f"there is no preset {name!r}; there are {', '.join(preset_names())}")
         return name
-
-    @field_validator("endpoint_url")
-    @classmethod
-    def _is_endpoint(cls, url: str) -> str:
-        return (Settings(s3_endpoint_url=url).s3_endpoint_url or "") if url else ""
 
     @model_validator(mode="after")
     def _one_recipe(self) -> Self:
@@ -311,14 +295,6 @@ class _Options(_Fields):
             return self.recipe
         is_text = is_recipe_text(self.custom_recipe)
         return "recipe" if is_text else PurePosixPath(self.custom_recipe.strip()).stem
-
-    def places(self) -> Places:
-        """Return what opens the stores.
-
-        Raises:
-            SettingsError: If a block is missing or a setting is malformed.
-        """
-        return Places(self.aws_credentials or None, endpoint_url=self.endpoint_url or None)
 
     def to_recipe(self, places: Places) -> Recipe:
         """Return the recipe that the form means; what it leaves empty is the recipe's own.
@@ -358,6 +334,33 @@ class _Options(_Fields):
         return (
             places.recipe(self.custom_recipe) if self.custom_recipe else Recipe.preset(self.recipe)
         )
+
+
+class _Access(_Fields):
+    aws_credentials: str = Field(
+        default="",
+        title="AWS credentials",
+        description="Name of an AWS Credentials block. Empty takes the usual AWS chain.",
+    )
+    endpoint_url: str = Field(
+        default="",
+        title="S3 endpoint",
+        description="URL of an S3 server that is not AWS. Empty takes the block's or the "
+        "environment's.",
+    )
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_endpoint(cls, url: str) -> str:
+        return (Settings(s3_endpoint_url=url).s3_endpoint_url or "") if url else ""
+
+    def places(self) -> Places:
+        """Return what opens the stores.
+
+        Raises:
+            SettingsError: If a block is missing or a setting is malformed.
+        """
+        return Places(self.aws_credentials or None, endpoint_url=self.endpoint_url or None)
 
 
 class _Patience(_Fields):
@@ -413,7 +416,7 @@ def run_title(source: str, recipe_name: str) -> str:
 
 
 # Fields are drawn in the order of the bases, the last one first.
-class AugmentForm(_Dispatch, _Options, _Photographs):
+class AugmentForm(_Dispatch, _Access, _Options, _Photographs):
     """What a run is asked to do."""
 
 
@@ -432,7 +435,7 @@ class _Previewed(_Photographs):
     )
 
 
-class PreviewForm(_Options, _Previewed):
+class PreviewForm(_Access, _Options, _Previewed):
     """What is to be shown: the form of a run, of which nothing is made."""
 
 
@@ -467,28 +470,9 @@ class _Maintained(_Fields):
         title="prune: delete",
         description="Off says what would go and touches nothing. On deletes it, for good.",
     )
-    aws_credentials: str = Field(
-        default="",
-        title="AWS credentials",
-        description="Name of an AWS Credentials block. Empty takes the usual AWS chain.",
-    )
-    endpoint_url: str = Field(
-        default="",
-        title="S3 endpoint",
-        description="URL of an S3 server that is not AWS. Empty takes the block's or the "
-        "environment's.",
-    )
-
-    def places(self) -> Places:
-        """Return what opens the stores.
-
-        Raises:
-            SettingsError: If a block is missing or a setting is malformed.
-        """
-        return Places(self.aws_credentials or None, endpoint_url=self.endpoint_url or None)
 
 
-class MaintainForm(_Patience, _Maintained):
+class MaintainForm(_Patience, _Access, _Maintained):
     """What is to be done with a data set."""
 
 
