@@ -4,11 +4,12 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from kaleidoscope import pipeline
 from kaleidoscope.errors import ObjectMissingError
@@ -17,7 +18,7 @@ from kaleidoscope.lineage import read_manifest
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import Report, Run
-from kaleidoscope.stores import LocalStore, Store
+from kaleidoscope.stores import LocalStore, Store, open_store
 from tests import image_files as files
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
@@ -114,6 +115,30 @@ class Place:
 def local(folder: Path, images: Mapping[str, bytes]) -> Place:
     place = Place(LocalStore(folder / "source"), LocalStore(folder / "destination"))
     put_all(place.source, images)
+    return place
+
+
+def of_each_kind(request: pytest.FixtureRequest, folder: Path, count: int) -> Place:
+    """So many plain images, in folders or in S3 as the parameter of a fixture says."""
+    if request.param == "local":
+        return local(folder, plain_images(count))
+    uri = request.getfixturevalue("s3_uri")
+    options = {
+        "settings": request.getfixturevalue("s3_settings"),
+        "credentials": request.getfixturevalue("s3_credentials"),
+    }
+    made = Place(open_store(f"{uri}/in", **options), open_store(f"{uri}/out", **options))
+    put_all(made.source, plain_images(count))
+    return made
+
+
+def run_twice(folder: Path, made: Recipe, data: bytes) -> Place:
+    """Two runs: two sources, then one of them repaired and another that fails."""
+    place = local(folder, {"a.jpg": data, "b.jpg": b"x"})
+    place.run(made)
+    place.source.put("b.jpg", data + b"after the end")
+    place.source.put("c.jpg", b"")
+    place.run(made, now=NOW + timedelta(days=1))
     return place
 
 

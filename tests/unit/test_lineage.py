@@ -19,7 +19,7 @@ from kaleidoscope.runs import RunKeys
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import LocalStore, S3Credentials, open_store
 from tests import data_sets, image_files, manifests
-from tests.data_sets import NOW, Place
+from tests.data_sets import Place
 from tests.faulty_stores import WatchedStore
 
 RUN = "20261122T120000Z-0123abcd"
@@ -39,13 +39,7 @@ class Ranges(LocalStore):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Two runs: two sources, then one of them repaired and another that fails."""
-    place = data_sets.local(tmp_path_factory.mktemp("two runs"), {"a.jpg": DATA, "b.jpg": b"x"})
-    place.run(RECIPE)
-    place.source.put("b.jpg", DATA + b"after the end")
-    place.source.put("c.jpg", b"")
-    place.run(RECIPE, now=NOW + timedelta(days=1))
-    return place
+    return data_sets.run_twice(tmp_path_factory.mktemp("two runs"), RECIPE, DATA)
 
 
 def test_a_manifest_has_all_columns_in_order_by_default(place: Place) -> None:

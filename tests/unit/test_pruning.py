@@ -12,7 +12,7 @@ from kaleidoscope.lineage import Lineage, read_manifest
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.pruning import Pruning, look, prune
 from kaleidoscope.runs import list_runs
-from kaleidoscope.stores import Store, open_store
+from kaleidoscope.stores import Store
 from kaleidoscope.verification import VerifyOptions, verify
 from tests import data_sets
 from tests.data_sets import NOW, Place
@@ -36,16 +36,7 @@ def is_whole(place: Place) -> bool:
 @pytest.fixture(params=["local", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Six sources, of which the first of each folder is gone since."""
-    if request.param == "local":
-        made = data_sets.local(tmp_path, data_sets.plain_images(6))
-    else:
-        uri = request.getfixturevalue("s3_uri")
-        options = {
-            "settings": request.getfixturevalue("s3_settings"),
-            "credentials": request.getfixturevalue("s3_credentials"),
-        }
-        made = Place(open_store(f"{uri}/in", **options), open_store(f"{uri}/out", **options))
-        data_sets.put_all(made.source, data_sets.plain_images(6))
+    made = data_sets.of_each_kind(request, tmp_path, 6)
     made.run(RECIPE)
     made.source.delete(GONE)
     return made

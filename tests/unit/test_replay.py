@@ -1,6 +1,5 @@
 import hashlib
 import json
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from kaleidoscope.lineage import read_manifest
 from kaleidoscope.replay import replay
 from kaleidoscope.transforms import TRANSFORMS
 from tests import data_sets, image_files
-from tests.data_sets import NOW, Place
+from tests.data_sets import Place
 
 RECIPE = data_sets.recipe(steps=2, side=16)
 DATA = image_files.opencv(".jpg", image_files.picture(51, 37))
@@ -18,13 +17,7 @@ DATA = image_files.opencv(".jpg", image_files.picture(51, 37))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Two runs: two sources, then one of them repaired and another that fails."""
-    place = data_sets.local(tmp_path_factory.mktemp("two runs"), {"a.jpg": DATA, "b.jpg": b"x"})
-    place.run(RECIPE)
-    place.source.put("b.jpg", DATA + b"after the end")
-    place.source.put("c.jpg", b"")
-    place.run(RECIPE, now=NOW + timedelta(days=1))
-    return place
+    return data_sets.run_twice(tmp_path_factory.mktemp("two runs"), RECIPE, DATA)
 
 
 def row_of(place: Place, **changes: Any) -> dict[str, Any]:

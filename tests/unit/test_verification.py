@@ -12,7 +12,7 @@ from kaleidoscope.errors import ManifestError, SettingsError, StoreError
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.pipeline import run_shard
 from kaleidoscope.runs import RunKeys
-from kaleidoscope.stores import LocalStore, Store, open_store
+from kaleidoscope.stores import LocalStore, Store
 from kaleidoscope.verification import (
     EXAMPLES,
     Verification,
@@ -30,16 +30,7 @@ REPLAY = VerifyOptions(replays=True)
 
 @pytest.fixture(params=["local", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "local":
-        made = data_sets.local(tmp_path, data_sets.plain_images(4))
-    else:
-        uri = request.getfixturevalue("s3_uri")
-        options = {
-            "settings": request.getfixturevalue("s3_settings"),
-            "credentials": request.getfixturevalue("s3_credentials"),
-        }
-        made = Place(open_store(f"{uri}/in", **options), open_store(f"{uri}/out", **options))
-        data_sets.put_all(made.source, data_sets.plain_images(4))
+    made = data_sets.of_each_kind(request, tmp_path, 4)
     made.run(RECIPE)
     return made
 
