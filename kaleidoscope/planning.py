@@ -247,11 +247,12 @@ class Plan:
     """Objects under the source prefix that are not sources, by reason."""
     per_source: Estimate
     """Of the whole tree of a source."""
-    num_gone: int
+    # Plans that were written before there were these do not have them.
+    num_gone: int = 0
     """Sources of earlier runs that are no longer listed; their images stay."""
-    gone: tuple[str, ...]
+    gone: tuple[str, ...] = ()
     """Keys of the first of them."""
-    classes: tuple[ClassShare, ...]
+    classes: tuple[ClassShare, ...] = ()
     """What classes will have; empty where the recipe does not balance them."""
 
     @property

@@ -190,9 +190,10 @@ class Report:
     failures: Mapping[str, int]
     """Failed sources by reason."""
     max_error_rate: float
-    num_gone: int
+    # Reports that were written before there were these do not have them.
+    num_gone: int = 0
     """Sources of earlier runs that were no longer listed when this one began."""
-    num_pruned: int
+    num_pruned: int = 0
     """Sources that it took out of the data set."""
 
     @property
@@ -283,8 +284,8 @@ def load_run(destination: Store, run_id: str) -> Run:
         document: dict[str, Any] = json.loads(data)
         per_source = document.pop("per_source")
         per_source["cheapest_order"] = tuple(per_source["cheapest_order"])
-        document["gone"] = tuple(document["gone"])
-        document["classes"] = tuple(ClassShare(**share) for share in document["classes"])
+        document["gone"] = tuple(document.get("gone", ()))
+        document["classes"] = tuple(ClassShare(**share) for share in document.get("classes", ()))
         return Run(request, Plan(per_source=Estimate(**per_source), **document))
 
 
