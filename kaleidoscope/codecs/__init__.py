@@ -8,6 +8,7 @@ return a picture for a file that is cut in the middle.
 from kaleidoscope.codecs._decode import Reduction, decode, reduction_for
 from kaleidoscope.codecs._encode import EncodeSpec, Subsampling, encode, extension_for
 from kaleidoscope.codecs._header import Alpha, ImageFormat, ImageHeader, Mode
+from kaleidoscope.codecs._masks import decode_mask, encode_mask
 from kaleidoscope.codecs._probe import MAX_SIDE, probe
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "Reduction",
     "Subsampling",
     "decode",
+    "decode_mask",
     "encode",
+    "encode_mask",
     "extension_for",
     "probe",
     "reduction_for",

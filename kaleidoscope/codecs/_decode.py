@@ -77,7 +77,7 @@ def decode(data: bytes, header: ImageHeader, *, reduction: Reduction = 1) -> Bgr
     if reduction != 1 and header.format != "jpeg":
         raise CodecError(f"only a JPEG can be decoded reduced, not a {header.format}")
     upright = set_upright(data) if header.format == "tiff" and header.orientation > 1 else data
-    pixels = _decode_stored(upright, _flags(header, reduction))
+    pixels = decode_stored(upright, _flags(header, reduction))
     if pixels.dtype == np.uint16:
         # 65535 / 255 = 257, so white stays white; no sample falls halfway, since 257 is odd.
         pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
@@ -102,7 +102,7 @@ def _flags(header: ImageHeader, reduction: Reduction) -> int:
     return _COLOR_FLAGS[reduction] | depth | cv2.IMREAD_IGNORE_ORIENTATION
 
 
-def _decode_stored(data: bytes, flags: int) -> MatLike:
+def decode_stored(data: bytes, flags: int) -> MatLike:
     try:
         pixels: MatLike | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
