@@ -9,15 +9,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kaleidoscope.allocation import keep_freed_memory
-from kaleidoscope.codecs import EncodeSpec, ImageHeader, decode, encode, probe, reduction_for
+from kaleidoscope.codecs import (
+    EncodeSpec,
+    ImageHeader,
+    decode,
+    decode_mask,
+    encode,
+    probe,
+    reduction_for,
+)
+from kaleidoscope.errors import CodecError, TargetError
 from kaleidoscope.model import BgrImage, NodeChoice
 from kaleidoscope.normalization import Normalization
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.seeding import named_rng
+from kaleidoscope.targets import NO_TARGETS, MaskImage, Targets, boxes_from_json
 from kaleidoscope.tree import ALL_NODES, Applied, Growth, Tree
 
 NORMALIZE_VERSION = 1
 """Goes up when the same parameters come to mean other pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTargets:
+    """What belongs to a source, as its data set has it."""
+
+    mask: bytes | None = None
+    """An image file."""
+    objects: str | None = None
+    """As :func:`kaleidoscope.targets.check_objects` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +51,8 @@ class Root:
     """``(H, W, 3)`` uint8, BGR."""
     edge: Applied[Normalization]
     """What made it of the source; the first entry of every output's chain."""
+    targets: Targets = NO_TARGETS
+    """What belongs to the image."""
 
 
 def normalized(data: bytes, header: ImageHeader, normalization: Normalization) -> BgrImage:
@@ -52,6 +74,29 @@ def normalized(data: bytes, header: ImageHeader, normalization: Normalization) -
     short_side = normalization.min_short_side(header.width, header.height)
     decoded = decode(data, header, reduction=reduction_for(header, short_side))
     return normalization.apply(decoded, source_width=header.width, source_height=header.height)
+
+
+def decode_mask_of(data: bytes, header: ImageHeader) -> MaskImage:
+    """Decode the mask of a source.
+
+    Args:
+        data: The mask's bytes.
+        header: The source's.
+
+    Raises:
+        TargetError: If it cannot be decoded, or is of another size than the source.
+    """
+    width, height = header.width, header.height
+    try:
+        pixels = decode_mask(data, max_pixels=2 * width * height)
+    except CodecError as error:
+        raise TargetError(f"the mask cannot be used: {error}") from error
+    if pixels.shape[:2] != (height, width):
+        raise TargetError(
+            f"the mask has {pixels.shape[1]} x {pixels.shape[0]} pixels and its image "
+            f"{width} x {height}; they must be of one size"
+        )
+    return MaskImage(pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +121,41 @@ class Augmenter:
         self._recipe = recipe
         self._tree = Tree(recipe)
 
-    def root(self, data: bytes) -> Root:
+    def root(self, data: bytes, known: StoredTargets = StoredTargets()) -> Root:
         """Decode and normalise a source.
 
         Args:
             data: The source's bytes.
+            known: What belongs to it.
 
         Raises:
             CodecError: If they are not an image that can be decoded within the recipe's limits.
+            TargetError: If the mask or a box does not fit the image.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         header = probe(data, max_pixels=self._recipe.limits.max_pixels)
         rng = named_rng(self._recipe.seed, sha256, "normalize")
         wanted = self._recipe.normalize
         normalization = Normalization.sample(rng, mode=wanted.mode, side=wanted.side)
+        targets = self._targets(known, header, normalization)
         image = normalized(data, header, normalization)
-        return Root(sha256, header, image, Applied("normalize", NORMALIZE_VERSION, normalization))
+        edge = Applied("normalize", NORMALIZE_VERSION, normalization)
+        return Root(sha256, header, image, edge, targets)
+
+    def _targets(
+        self, known: StoredTargets, header: ImageHeader, normalization: Normalization
+    ) -> Targets:
+        wanted = self._recipe.targets
+        if wanted is None:
+            return NO_TARGETS
+        size = (header.width, header.height)
+        mask = boxes = None
+        if known.mask is not None:
+            mask = decode_mask_of(known.mask, header)
+        if known.objects is not None and wanted.boxes is not None:
+            boxes = boxes_from_json(known.objects, wanted.boxes, size=size)
+        targets = Targets(mask, boxes)
+        return targets.moved(normalization, size=size, min_visibility=wanted.min_visibility)
 
     def output_nodes(self, root: Root, choice: NodeChoice = ALL_NODES) -> tuple[str, ...]:
         """Return the names of the outputs of a source, in the order of :meth:`outputs`."""
@@ -110,7 +174,7 @@ class Augmenter:
             CodecError: If an output cannot be encoded, for example for its size.
         """
         spec = self._encode_spec(root.header)
-        for growth in self._tree.grow(root.image, root.sha256, choice):
+        for growth in self._tree.grow(root.image, root.sha256, choice, targets=root.targets):
             yield EncodedOutput(growth, spec, encode(growth.image, spec))
 
     def _encode_spec(self, header: ImageHeader) -> EncodeSpec:

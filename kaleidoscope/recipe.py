@@ -29,6 +29,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from kaleidoscope.documents import parse_yaml
 from kaleidoscope.errors import RecipeError
+from kaleidoscope.targets import BoxFormat
 from kaleidoscope.transforms import TRANSFORMS, Transform
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -147,11 +148,40 @@ class Balance(_Strict):
 class Targets(_Strict):
     """What is known of sources beside their pixels, and goes with all that is made of them."""
 
-    labels: str = Field(
+    labels: str | None = Field(
+        default=None,
         pattern=r"^[^/].*\.(csv|parquet|jsonl)$",
         description="Key of a table in the source prefix with a column file_name, a key as well. "
         "Its column label replaces the folder's name; the others become attributes.",
     )
+    masks: str | None = Field(
+        default=None,
+        pattern=r"^[^/]+(/[^/]+)*$",
+        description="Folder in the source prefix with a mask for each source: PNG, TIFF or BMP, "
+        "called as the source but for the extension. Masks of outputs go into a folder of this "
+        "name.",
+    )
+    boxes: BoxFormat | None = Field(
+        default=None,
+        description="What the four numbers of a box mean in the table's column objects, and in "
+        "the manifest: coco, pascal_voc or yolo.",
+    )
+    min_visibility: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Drop a box of whose area a smaller share is left in the frame.",
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.labels is None and self.masks is None:
+            raise PydanticCustomError("targets", "must name labels or masks")
+        if self.boxes is not None and self.labels is None:
+            raise PydanticCustomError(
+                "targets", "boxes come from the column objects of a table; name it in labels"
+            )
+        return self
 
 
 class Limits(_Strict):
@@ -195,7 +225,8 @@ class Recipe(_Strict):
         default=None, description="A number of images for each class; empty makes every node."
     )
     targets: Targets | None = Field(
-        default=None, description="A table of labels; empty makes folders the labels."
+        default=None,
+        description="Labels, masks and boxes; empty makes folders the labels.",
     )
     limits: Limits = Limits()
     seed: int = Field(default=0, ge=0, lt=2**53, description="Every random draw follows from it.")
@@ -215,6 +246,7 @@ class Recipe(_Strict):
                 "balance and select.max_outputs_per_source both choose a number of nodes; give "
                 "balance.max_per_source instead of the latter",
             )
+        self._check_targets()
         if self.forbidden_labels and (self.balance or self.select.max_outputs_per_source):
             raise PydanticCustomError(
                 "tree",
@@ -223,10 +255,26 @@ class Recipe(_Strict):
             )
         return self
 
+    def _check_targets(self) -> None:
+        for step in self.transforms:
+            for kind in sorted(step.params.cannot_move):
+                if self.targets is not None and getattr(self.targets, kind) is not None:
+                    raise PydanticCustomError(
+                        "tree",
+                        "{name} cannot move {kind} with the pixels; take it out of transforms, or "
+                        "targets.{kind} away",
+                        {"name": step.name, "kind": kind},
+                    )
+
     @property
     def forbidden_labels(self) -> frozenset[str]:
         """Labels for which some step is not."""
         return frozenset(label for step in self.transforms for label in step.not_for)
+
+    @property
+    def masks_folder(self) -> str | None:
+        """Folder of the source prefix that has masks and no sources."""
+        return None if self.targets is None else self.targets.masks
 
     @property
     def num_nodes(self) -> int:
@@ -262,6 +310,8 @@ class Recipe(_Strict):
         # A field that came later is left out where it is not used, so that old digests stand.
         unused = {name for name in ("balance", "targets") if getattr(self, name) is None}
         document: dict[str, Any] = self.model_dump(mode="json", exclude={"limits", *unused})
+        if self.targets is not None:
+            document["targets"] = self.targets.model_dump(mode="json", exclude_defaults=True)
         for step in document["transforms"]:
             if not step["not_for"]:
                 del step["not_for"]

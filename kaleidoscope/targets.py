@@ -1,18 +1,23 @@
-"""Boxes that go through transforms with their image, in the formats that data sets have them.
+"""Masks and boxes, which go through transforms with their image.
 
 Coordinates are pixel edges: an image of width W reaches from 0 to W, the first pixel from 0 to 1.
 A box that is warped becomes the smallest upright rectangle around its four warped corners, is
 clipped to the frame, and is dropped if too little of it is left; a dropped box stays in the list
-and says so.
+and says so. So the boxes of an image follow from those of its parent and the parameters between.
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, assert_never
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, assert_never
 
 import numpy as np
 
+from kaleidoscope.codecs import encode_mask
 from kaleidoscope.errors import TargetError
+from kaleidoscope.model import Mask
 from kaleidoscope.normalization import Normalization
 from kaleidoscope.transforms import Operation
 
@@ -24,6 +29,9 @@ Numbers: TypeAlias = tuple[float, float, float, float]
 
 _ROUNDING_PX = 1e-3
 """How far a box may reach beyond the image: what shares of six digits lose."""
+
+_DIGITS = 8
+"""Decimals of written numbers: yolo's shares of the longest sides keep 1/1000 pixel and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +175,192 @@ def _move(
     visible = box.visible * clipped.area / hull.area
     is_dropped = clipped.area <= 0 or visible < min_visibility
     return replace(clipped, visible=visible, is_dropped=is_dropped)
+
+
+@dataclass(frozen=True)
+class MaskImage:
+    """A mask, encoded once for all images that share it."""
+
+    pixels: Mask
+
+    @cached_property
+    def data(self) -> bytes:
+        """The mask as PNG."""
+        return encode_mask(self.pixels)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of :attr:`data`, as hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def moved(self, by: Operation | Normalization) -> "MaskImage":
+        """Return the mask of the image that an operation makes."""
+        pixels = by.apply_mask(self.pixels)
+        return self if pixels is self.pixels else MaskImage(pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What belongs to an image beside its pixels and moves with them."""
+
+    mask: MaskImage | None = None
+
+    boxes: tuple[Box, ...] | None = None
+    """None where nothing is known of objects; empty where it is known that there is none."""
+
+    def moved(
+        self, by: Operation | Normalization, *, size: tuple[int, int], min_visibility: float
+    ) -> "Targets":
+        """Return what belongs to the image that an operation makes.
+
+        Args:
+            by: What is done to the image.
+            size: Width and height of the image before, in pixels.
+            min_visibility: See :func:`move_boxes`.
+        """
+        if self.mask is None and not self.boxes:
+            return self
+        mask, boxes = self.mask, self.boxes
+        if mask is not None:
+            mask = mask.moved(by)
+        if boxes:
+            boxes = move_boxes(boxes, by, size=size, min_visibility=min_visibility)
+        return Targets(mask, boxes)
+
+
+NO_TARGETS = Targets()
+
+_BBOX = "bbox"
+_CATEGORIES = "categories"
+_FORMAT = "format"
+
+
+def check_objects(value: Any) -> str:
+    """Return the objects of an image as JSON that :func:`boxes_from_json` reads.
+
+    Args:
+        value: A mapping of lists of one length, as Hugging Face's ImageFolder has them, or the
+            text of such a JSON object: ``bbox``, four numbers for each object, and if they are
+            known ``categories``, their names or numbers.
+
+    Raises:
+        TargetError: If it is something else.
+    """
+    objects = _parse(value) if isinstance(value, str) else value
+    wanted = f"must be {{{_BBOX!r}: [[…], …], {_CATEGORIES!r}: […]}}, lists of one length"
+    if not isinstance(objects, Mapping) or not isinstance(objects.get(_BBOX), Sequence):
+        raise TargetError(f"objects {wanted}, got {value!r:.100}")
+    if others := sorted(set(objects) - {_BBOX, _CATEGORIES}):
+        raise TargetError(
+            f"objects {wanted}; {others[0]!r} would not follow the boxes, take it out or put it "
+            "into a column of its own"
+        )
+    boxes = [_four_numbers(numbers) for numbers in objects[_BBOX]]
+    categories = objects.get(_CATEGORIES)
+    names = [None] * len(boxes) if categories is None else [_name(each) for each in categories]
+    if len(names) != len(boxes):
+        raise TargetError(f"objects {wanted}, got {len(boxes)} boxes and {len(names)} categories")
+    return _to_json({_BBOX: boxes, _CATEGORIES: names})
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise TargetError(f"objects must be a JSON object, got {text!r:.100}: {error}") from error
+
+
+def _four_numbers(numbers: Any) -> list[float]:
+    is_list = isinstance(numbers, Sequence) and not isinstance(numbers, str)
+    if not is_list or len(numbers) != 4 or not all(map(_is_number, numbers)):  # noqa: PLR2004
+        raise TargetError(f"a box needs four finite numbers, got {numbers!r:.100}")
+    return list(numbers)
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and bool(np.isfinite(value))
+
+
+def _name(category: Any) -> str | None:
+    if category is None or isinstance(category, str):
+        return category
+    if isinstance(category, int) and not isinstance(category, bool):
+        return str(category)
+    raise TargetError(f"a category must be text or a whole number, got {category!r:.100}")
+
+
+def boxes_from_json(text: str, box_format: BoxFormat, *, size: tuple[int, int]) -> tuple[Box, ...]:
+    """Return the boxes of a source.
+
+    Args:
+        text: What :func:`check_objects` returned.
+        box_format: What the numbers mean.
+        size: Width and height of the source in pixels.
+
+    Raises:
+        TargetError: If a box lies outside the source or has no area.
+    """
+    objects = json.loads(text)
+    return tuple(
+        Box.from_numbers(numbers, box_format, size=size, label=label)
+        for numbers, label in zip(objects[_BBOX], objects[_CATEGORIES], strict=True)
+    )
+
+
+def boxes_to_json(
+    boxes: Sequence[Box], box_format: BoxFormat, *, size: tuple[int, int]
+) -> tuple[str, str | None]:
+    """Return the boxes of an output, and those that were dropped on the way to it.
+
+    Both are JSON objects of lists of one length: ``index``, the place of each box among those of
+    its source from 0, ``categories`` and ``visible``; those that were not dropped have ``bbox``,
+    and ``format`` says what its numbers mean.
+
+    Args:
+        boxes: As many as the source has, in its order.
+        box_format: What the numbers are to mean.
+        size: Width and height of the output in pixels.
+
+    Returns:
+        The second is None if none was dropped.
+    """
+    kept = [index for index, box in enumerate(boxes) if not box.is_dropped]
+    dropped = [index for index, box in enumerate(boxes) if box.is_dropped]
+    numbers = [_rounded(boxes[index].to_numbers(box_format, size=size)) for index in kept]
+    objects = _to_json({_FORMAT: box_format, _BBOX: numbers} | _lists(boxes, kept))
+    return objects, _to_json(_lists(boxes, dropped)) if dropped else None
+
+
+def read_objects(text: str, *, size: tuple[int, int]) -> tuple[Box, ...]:
+    """Return the boxes of an output that were not dropped.
+
+    Args:
+        text: What the manifest's column ``objects`` has.
+        size: Width and height of the output in pixels.
+
+    Raises:
+        TargetError: If it is something else.
+    """
+    try:
+        objects = json.loads(text)
+        return boxes_from_json(text, objects[_FORMAT], size=size)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TargetError(f"no objects of a manifest: {text:.100} ({error!r})") from error
+
+
+def _lists(boxes: Sequence[Box], indices: Sequence[int]) -> dict[str, list[Any]]:
+    return {
+        _CATEGORIES: [boxes[index].label for index in indices],
+        "visible": [_rounded([boxes[index].visible])[0] for index in indices],
+        "index": list(indices),
+    }
+
+
+def _rounded(numbers: Iterable[float]) -> list[float]:
+    """Leave away what a double holds beyond any picture: shares of a pixel of the largest."""
+    return [round(number, _DIGITS) for number in numbers]
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -18,6 +18,7 @@ from kaleidoscope.errors import RecipeError
 from kaleidoscope.model import BgrImage, NodeChoice
 from kaleidoscope.recipe import Recipe, Select
 from kaleidoscope.seeding import named_rng
+from kaleidoscope.targets import NO_TARGETS, Targets
 from kaleidoscope.transforms import Operation, ParamValue
 
 ROOT = "root"
@@ -92,6 +93,9 @@ class Growth:
 
     chain: tuple[Applied[Operation], ...]
     """The edges from the root to here; the last one made this node of its parent."""
+
+    targets: Targets = NO_TARGETS
+    """What belongs to the image."""
 
 
 _MOST_NAMES = 8
@@ -179,7 +183,12 @@ class Tree:
         return Applied(step.name, step.params.version, step.params.sample(rng))
 
     def grow(
-        self, root: BgrImage, source_sha256: str, choice: NodeChoice = ALL_NODES
+        self,
+        root: BgrImage,
+        source_sha256: str,
+        choice: NodeChoice = ALL_NODES,
+        *,
+        targets: Targets = NO_TARGETS,
     ) -> Iterator[Growth]:
         """Yield the outputs of a source, depth first, at most depth + 1 images alive.
 
@@ -189,21 +198,31 @@ class Tree:
             root: The normalised source, ``(H, W, 3)`` uint8, BGR.
             source_sha256: Of the source's bytes, as hex; every draw follows from it.
             choice: Which of the selected nodes become outputs.
+            targets: What belongs to the root.
 
         Raises:
             TransformError: If a transform cannot be applied to this image.
         """
         images: list[BgrImage] = []
+        moved: list[Targets] = []
         chain: list[Applied[Operation]] = []
         for node, edge in self._with_edges(source_sha256, choice):
-            del images[node.depth :], chain[max(node.depth - 1, 0) :]
+            del images[node.depth :], moved[node.depth :], chain[max(node.depth - 1, 0) :]
             if edge is None:
                 images.append(root)
+                moved.append(targets)
             else:
                 chain.append(edge)
+                moved.append(self._move(moved[-1], edge.operation, images[-1]))
                 images.append(edge.operation.apply(images[-1]))
             if node.is_output:
-                yield Growth(node, images[-1], tuple(chain))
+                yield Growth(node, images[-1], tuple(chain), moved[-1])
+
+    def _move(self, targets: Targets, by: Operation, image: BgrImage) -> Targets:
+        if self._recipe.targets is None:
+            return targets
+        size = (image.shape[1], image.shape[0])
+        return targets.moved(by, size=size, min_visibility=self._recipe.targets.min_visibility)
 
     def _with_edges(
         self, source_sha256: str, choice: NodeChoice

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from cv2.typing import MatLike
@@ -30,6 +30,9 @@ from kaleidoscope.transforms._edges import Points
 ParamValue: TypeAlias = float | int | str | bool | tuple[float, ...]
 Interval: TypeAlias = tuple[float, float]
 """The lowest and the highest value that may be drawn, both included."""
+
+TargetKind: TypeAlias = Literal["masks", "boxes"]
+"""What a data set may have of its sources that a transform has to move with their pixels."""
 
 IntInterval: TypeAlias = tuple[int, int]
 """An :data:`Interval` of whole numbers."""
@@ -104,7 +107,10 @@ class Transform(BaseModel, ABC):
     """CPU nanoseconds per pixel as `make bench` measured them; `plan` orders by it."""
 
     geometric: ClassVar[bool] = False
-    """Whether pixels change places, so that masks and boxes would have to follow."""
+    """Whether pixels change places, so that masks and boxes have to follow."""
+
+    cannot_move: ClassVar[frozenset[TargetKind]] = frozenset()
+    """What its operation cannot take along: it is refused for data sets that have it."""
 
     @field_validator("*", mode="before")
     @classmethod

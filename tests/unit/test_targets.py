@@ -1,5 +1,6 @@
 """What boxes are refused, and what becomes of those that leave the frame."""
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -8,7 +9,16 @@ import pytest
 
 from kaleidoscope.errors import TargetError
 from kaleidoscope.normalization import Normalization
-from kaleidoscope.targets import Box, BoxFormat, move_boxes
+from kaleidoscope.targets import (
+    Box,
+    BoxFormat,
+    MaskImage,
+    Targets,
+    boxes_to_json,
+    move_boxes,
+    read_objects,
+)
+from kaleidoscope.transforms import TRANSFORMS
 from kaleidoscope.transforms.affine import AffineWarped
 from kaleidoscope.transforms.horizontal_flip import HorizontalFlipped
 from kaleidoscope.transforms.perspective import PerspectiveWarped
@@ -108,3 +118,48 @@ def test_a_square_crop_moves_boxes_and_cuts_them() -> None:
     )
     assert boxes[0].to_numbers("pascal_voc", size=(25, 25)) == pytest.approx((0, 5, 5, 10))
     assert [box.is_dropped for box in boxes] == [False, True]
+
+
+@pytest.mark.parametrize("box_format", ["coco", "pascal_voc", "yolo"])
+def test_boxes_of_a_row_are_read_back_within_a_thousandth_of_a_pixel(
+    box_format: BoxFormat,
+) -> None:
+    size = (60_000, 333)
+    boxes = [
+        Box(0.1, 1 / 3, 60_000, 333, "all", visible=0.25),
+        Box(3, 4, 5, 6, None, is_dropped=True, visible=0.125),
+        Box(59_999.5, 0, 60_000, 0.75, "corner"),
+    ]
+    kept, dropped = boxes_to_json(boxes, box_format, size=size)
+    again = read_objects(kept, size=size)
+    assert [box.label for box in again] == ["all", "corner"]
+    for box, other in zip((boxes[0], boxes[2]), again, strict=True):
+        assert (other.left, other.top) == pytest.approx((box.left, box.top), abs=1e-3)
+        assert (other.right, other.bottom) == pytest.approx((box.right, box.bottom), abs=1e-3)
+    assert json.loads(kept)["index"] == [0, 2]
+    assert dropped is not None
+    assert json.loads(dropped) == {"categories": [None], "visible": [0.125], "index": [1]}
+
+
+def test_where_nothing_was_dropped_nothing_is_said_of_it() -> None:
+    assert boxes_to_json([], "coco", size=(4, 4))[1] is None
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "x", '{"format": "coco"}'])
+def test_what_is_no_column_of_objects_is_named(text: str) -> None:
+    with pytest.raises(TargetError, match="no objects of a manifest"):
+        read_objects(text, size=(4, 4))
+
+
+def test_a_mask_that_nothing_moves_is_shared_and_encoded_once() -> None:
+    targets = Targets(MaskImage(np.zeros((4, 5), np.uint8)))
+    brighter = TRANSFORMS["Brightness"]().sample(np.random.default_rng(1))
+    flipped = TRANSFORMS["HorizontalFlip"]().sample(np.random.default_rng(1))
+    size = (5, 4)
+    assert targets.moved(brighter, size=size, min_visibility=0).mask is targets.mask
+    assert targets.moved(flipped, size=size, min_visibility=0).mask is not targets.mask
+
+
+def test_that_an_image_shows_nothing_stays_known() -> None:
+    flipped = TRANSFORMS["HorizontalFlip"]().sample(np.random.default_rng(1))
+    assert Targets(boxes=()).moved(flipped, size=(5, 4), min_visibility=0).boxes == ()
