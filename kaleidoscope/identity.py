@@ -51,6 +51,18 @@ def output_key(source_key: str, node: str, extension: str) -> str:
     return posixpath.join(folder, output)
 
 
+def mask_key(folder: str, output_key: str) -> str:
+    """Return where the mask of an output goes, relative to the destination.
+
+    No output lies in ``folder``, since no source does.
+
+    Args:
+        folder: The folder of masks in the source prefix.
+        output_key: Of the image; the mask has its path and name.
+    """
+    return f"{folder}/{posixpath.splitext(output_key)[0]}.png"
+
+
 def tar_key(run_id: str, shard: int, number: int) -> str:
     """Return where a tar of outputs goes, relative to the destination.
 

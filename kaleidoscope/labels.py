@@ -1,19 +1,22 @@
-"""Labels of sources: the folders they lie in, or a table that lies beside them.
+"""What is known of sources before they are read: labels, boxes, and which masks they have.
 
-The table is CSV, parquet or JSON lines with a column ``file_name``, the source's key relative to
-the source prefix. A column ``label`` takes the place of the folder; a source without a row, or
-with an empty cell, then has no label, since its folder need not be one. All other columns travel
+Labels are the folders that sources lie in, or come from a table beside them: CSV, parquet or JSON
+lines with a column ``file_name``, the source's key relative to the source prefix. A column
+``label`` takes the place of the folder; a source without a row, or with an empty cell, then has no
+label, since its folder need not be one. A column ``objects`` has boxes. All other columns travel
 as attributes. CSV knows no types, so its values stay text and ``007`` keeps its zeros.
 
-A planner holds the table in memory, about 500 bytes for a row with two short attributes, and puts
-into the plan of each shard what the table says of its sources.
+A planner holds the table and the names of masks in memory, about 500 bytes for a row with two
+short attributes, and puts into the plan of each shard what is known of its sources.
 """
 
 import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
@@ -21,12 +24,17 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kaleidoscope.errors import ObjectMissingError, PlanError
+from kaleidoscope.errors import ObjectMissingError, PlanError, TargetError
 from kaleidoscope.identity import label_of
+from kaleidoscope.masks import Masks, find_masks
 from kaleidoscope.model import ObjectInfo, SourceLabels
+from kaleidoscope.recipe import Targets
 from kaleidoscope.stores import Store
+from kaleidoscope.targets import check_objects
 
 _NAMES_SHOWN = 5
+
+_OBJECTS = "objects"
 
 _Row: TypeAlias = Mapping[str, Any]
 
@@ -39,19 +47,28 @@ class Labels:
         rows: Mapping[str, SourceLabels] | None = None,
         *,
         unlisted: SourceLabels | None = None,
+        masks: Masks | None = None,
     ) -> None:
         """Take what a table says; without one, folders are labels.
 
         Args:
             rows: By source key.
             unlisted: What holds for other sources; None makes their folders their labels.
+            masks: Of the sources; None if they have none.
         """
         self._rows = rows or {}
         self._unlisted = unlisted
+        self._masks = masks
+        self.lacking: Mapping[str, int] = {}
+        """Listed sources by what is not there for them."""
 
     def of(self, source_key: str) -> SourceLabels | None:
-        """Return what the table says of a source; None leaves it to the folder."""
-        return self._rows.get(source_key, self._unlisted)
+        """Return what is known of a source; None leaves it to the folder."""
+        labels = self._rows.get(source_key, self._unlisted)
+        if self._masks is None or (mask := self._masks.of(source_key)) is None:
+            return labels
+        labels = labels or SourceLabels(label_of(source_key))
+        return replace(labels, mask_key=mask.key, mask_etag=mask.etag)
 
     def label_of(self, source_key: str) -> str | None:
         """Return the class of a source; None if it has none."""
@@ -59,48 +76,73 @@ class Labels:
         return label_of(source_key) if labels is None else labels.label
 
 
-def load_labels(source: Store, key: str, listed: Iterable[ObjectInfo]) -> Labels:
-    """Read the table of a data set, whole.
+def load_labels(source: Store, targets: Targets, listed: Iterable[ObjectInfo]) -> Labels:
+    """Read the table of a data set, whole, and list its masks.
 
     Args:
-        source: Where the table lies, with the sources.
-        key: Of the table; its extension says what it is.
+        source: Where the table and the masks lie, with the sources.
+        targets: What a recipe says of them.
         listed: The sources, read once to find names that none of them has.
 
     Raises:
         PlanError: If the table is missing or damaged, names a source twice or one that is not
-            there, or holds what is no label.
+            there, or holds what is no label or box; if there is no mask, or one of two sources.
     """
+    masks = None if targets.masks is None else find_masks(source, targets.masks)
+    table = None if targets.labels is None else _read_table(source, targets.labels, targets)
+    rows = {} if table is None else table.rows
+    labels = Labels(rows, unlisted=None if table is None else table.unlisted, masks=masks)
+    unknown = dict.fromkeys(rows)
+    lacking: Counter[str] = Counter()
+    for info in listed:
+        if table is not None and unknown.pop(info.key, _ABSENT) is _ABSENT:
+            lacking[f"a row in {targets.labels}"] += 1
+        if masks is not None and masks.claim(info.key) is None:
+            lacking[f"a mask in {targets.masks}"] += 1
+    if table is not None and unknown:
+        raise PlanError(
+            f"{table.origin} name {len(unknown)} of {len(rows)} sources that are not under "
+            f"{source.uri} ({_first_few(unknown)}); file_name must be a key relative to the "
+            "source prefix, such as cats/rex.jpg. Correct the table, or take these rows out"
+        )
+    labels.lacking = dict(lacking)
+    return labels
+
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    origin: str
+    """What to call it in an error."""
+    rows: Mapping[str, SourceLabels]
+    unlisted: SourceLabels | None
+
+
+def _read_table(source: Store, key: str, targets: Targets) -> _Table:
     origin = f"the labels {source.uri.rstrip('/')}/{key}"
     try:
         data = source.get(key).data
     except ObjectMissingError as error:
         raise PlanError(f"{origin} are not there; check targets.labels") from error
-    reader = _TableReader(origin)
+    reader = _TableReader(origin, has_boxes=targets.boxes is not None)
     try:
         reader.read(_rows(PurePosixPath(key).suffix, data))
     except (pa.ArrowException, csv.Error, OSError, ValueError, RecursionError) as error:
         raise PlanError(f"{origin} cannot be read: {error}") from error
-    labels = reader.finish()
-    unknown = dict.fromkeys(labels)
-    for info in listed:
-        unknown.pop(info.key, None)
-    if unknown:
-        raise PlanError(
-            f"{origin} name {len(unknown)} of {len(labels)} sources that are not under "
-            f"{source.uri} ({_first_few(unknown)}); file_name must be a key relative to the "
-            "source prefix, such as cats/rex.jpg. Correct the table, or take these rows out"
-        )
-    return Labels(labels, unlisted=SourceLabels() if reader.has_label else None)
+    rows = reader.finish()
+    return _Table(origin, rows, SourceLabels() if reader.has_label else None)
 
 
 class _TableReader:
     """Collects rows by source, and what is wrong with them."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, *, has_boxes: bool) -> None:
         self.has_label = False
         """Whether the table has a column for it."""
         self._origin = origin
+        self._has_boxes = has_boxes
         self._labels: dict[str, SourceLabels] = {}
         self._twice: dict[str, None] = {}
 
@@ -118,10 +160,17 @@ class _TableReader:
             self._check_columns(attributes)
             self.has_label |= "label" in attributes
             label = self._label(attributes.pop("label", None), name)
-            self._labels[name] = SourceLabels(label, _to_json(attributes))
+            objects = self._objects(attributes.pop(_OBJECTS, None), name)
+            self._labels[name] = SourceLabels(label, _to_json(attributes), objects)
 
     def _check_columns(self, columns: Iterable[str]) -> None:
-        """Refuse what was meant for the label: the folder would be taken in its place."""
+        """Refuse what was meant for labels or boxes, and would be taken for something else."""
+        if self._has_boxes != (_OBJECTS in columns):
+            problem = "no column" if self._has_boxes else "a column"
+            raise PlanError(
+                f"{self._origin} have {problem} {_OBJECTS!r}: it holds boxes, and targets.boxes "
+                "says what their numbers mean, coco, pascal_voc or yolo; give both or none"
+            )
         for column in columns:
             if column != "label" and column.strip().lower() in {"label", "labels"}:
                 raise PlanError(
@@ -138,6 +187,14 @@ class _TableReader:
             f"{self._origin}: the label of {name} must be text or a whole number, got {value!r:.80}"
         )
 
+    def _objects(self, value: Any, name: str) -> str | None:
+        if value is None or value == "":
+            return None
+        try:
+            return check_objects(value)
+        except TargetError as error:
+            raise PlanError(f"{self._origin}: the objects of {name}: {error}") from error
+
     def finish(self) -> Mapping[str, SourceLabels]:
         if self._twice:
             raise PlanError(
@@ -149,8 +206,7 @@ class _TableReader:
         if self.has_label:
             return self._labels
         return {
-            name: SourceLabels(label_of(name), labels.attributes)
-            for name, labels in self._labels.items()
+            name: replace(labels, label=label_of(name)) for name, labels in self._labels.items()
         }
 
 

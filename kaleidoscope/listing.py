@@ -18,6 +18,7 @@ IMAGE_EXTENSIONS = frozenset(
 
 NOT_AN_IMAGE = "no image by extension"
 IN_DESTINATION = "under the destination"
+MASK = "in the folder of masks"
 RESERVED = f"in a folder {RESERVED_FOLDER}"
 UNUSABLE_KEY = "with a name that not every store can hold"
 """Each is in the log, with what is wrong with it."""
@@ -28,14 +29,22 @@ _logger = logging.getLogger(__name__)
 class SourceListing:
     """The sources below a prefix, streamed in key order; counts what it leaves out."""
 
-    def __init__(self, source: Store, destination: Store | None = None) -> None:
+    def __init__(
+        self, source: Store, destination: Store | None = None, *, masks: str | None = None
+    ) -> None:
         """List ``source``, without what lies in ``destination``.
+
+        Args:
+            source: Where the sources are.
+            destination: Where outputs go.
+            masks: The folder of ``source`` that has masks and no sources.
 
         Raises:
             PlanError: If the source is the destination or lies in it: outputs and sources could
                 not be told apart.
         """
         self._source = source
+        self._masks_prefix = None if masks is None else f"{masks}/"
         self._destination_prefix: str | None = None
         self.left_out: Counter[str] = Counter()
         """Objects left out so far, by reason."""
@@ -65,6 +74,8 @@ class SourceListing:
     def _reason_against(self, key: str) -> str | None:
         if self._destination_prefix is not None and key.startswith(self._destination_prefix):
             return IN_DESTINATION
+        if self._masks_prefix is not None and key.startswith(self._masks_prefix):
+            return MASK
         if PurePosixPath(key).suffix.lower() not in IMAGE_EXTENSIONS:
             return NOT_AN_IMAGE
         return RESERVED if key.startswith(f"{RESERVED_FOLDER}/") else None

@@ -47,6 +47,14 @@ SCHEMA = pa.schema(
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("label", pa.string()),
         pa.field("attributes", pa.string()),
+        pa.field("objects", pa.string()),
+        pa.field("objects_dropped", pa.string()),
+        pa.field("source_mask_key", pa.string()),
+        pa.field("source_mask_sha256", pa.string()),
+        pa.field("mask_key", pa.string()),
+        pa.field("mask_offset", pa.int64()),
+        pa.field("mask_size", pa.int64()),
+        pa.field("mask_sha256", pa.string()),
         pa.field("split", pa.string()),
         pa.field("output_key", pa.string()),
         pa.field("tar_key", pa.string()),
@@ -68,7 +76,8 @@ SCHEMA = pa.schema(
         pa.field("created_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""The columns. ``params``, ``ops``, ``encoding`` and ``attributes`` are JSON; ``size`` is bytes."""
+"""The columns. ``params``, ``ops``, ``encoding``, ``attributes``, ``objects`` and
+``objects_dropped`` are JSON; ``size`` and ``mask_size`` are bytes."""
 
 ROWS_PER_GROUP = 16_384
 """Rows that are compressed together in a manifest; about 20 MB of text."""
@@ -135,6 +144,9 @@ class SourceFacts:
     source_conversion: str | None = None
     attributes: str | None = None
     """What a table of labels says beside the label, as a JSON object."""
+    source_mask_key: str | None = None
+    """Where the source's mask is, relative to the source prefix."""
+    source_mask_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +174,17 @@ class Record:
     height: int | None = None
     size: int | None = None
     sha256: str | None = None
+    objects: str | None = None
+    """Boxes in the output, as :func:`kaleidoscope.targets.boxes_to_json` has them."""
+    objects_dropped: str | None = None
+    """Those of the source of which too little is left in it; None if there is none."""
+    mask_key: str | None = None
+    """Where the output's mask is, in the destination or within the tar of the output."""
+    mask_offset: int | None = None
+    """Bytes from the tar's begin to the mask; None for an object of its own."""
+    mask_size: int | None = None
+    """Bytes."""
+    mask_sha256: str | None = None
     error_type: str | None = None
     error_message: str | None = None
 

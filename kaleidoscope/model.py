@@ -53,13 +53,22 @@ class NodeChoice:
 
 @dataclass(frozen=True, slots=True)
 class SourceLabels:
-    """What a table of labels says of a source."""
+    """What is known of a source beside its pixels: what a table says, and which mask it has."""
 
     label: str | None = None
     """Its class; None if it has none."""
 
     attributes: str | None = None
-    """All else, as a JSON object."""
+    """What a table says and no other field has, as a JSON object."""
+
+    objects: str | None = None
+    """Its boxes as :func:`kaleidoscope.targets.check_objects` has them; None if not known."""
+
+    mask_key: str | None = None
+    """Where its mask is, relative to the source prefix."""
+
+    mask_etag: str | None = None
+    """The version of the mask that was listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ class PlannedSource:
     """Of the content that they were made of; None if it was this very version of the object."""
 
     labels: SourceLabels | None = None
-    """What a table says of it; None makes its folder its label."""
+    """What is known of it; None makes its folder its label."""
 
     def num_missing(self, num_all: int) -> int:
         """Return how many outputs there are to make, at most; the content may be known already.

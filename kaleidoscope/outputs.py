@@ -1,7 +1,7 @@
 """An output as its row of the manifest says where it is: an object, or a member of a tar."""
 
-from kaleidoscope.codecs import decode, probe
-from kaleidoscope.model import BgrImage
+from kaleidoscope.codecs import decode, decode_mask, probe
+from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.stores import Store
 
 _ANY_SIZE = 2**40
@@ -39,3 +39,12 @@ def decode_output(data: bytes) -> BgrImage:
         CodecError: If it cannot be decoded.
     """
     return decode(data, probe(data, max_pixels=_ANY_SIZE))
+
+
+def decode_output_mask(data: bytes) -> Mask:
+    """Return the values of an output's mask, ``(H, W)`` or ``(H, W, C)``, uint8 or uint16.
+
+    Raises:
+        CodecError: If it cannot be decoded.
+    """
+    return decode_mask(data, max_pixels=_ANY_SIZE)

@@ -337,6 +337,7 @@ def take_out(destination: Store, source_keys: Sequence[str], *, now: datetime) -
         num_gone=0,
         gone=(),
         classes=(),
+        lacking={},
     )
     run = Run(new.request, plan)
     save_plan(destination, run)
@@ -408,11 +409,11 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     committed: Sequence[str],
     save: Callable[[Shard], None] | None = None,
 ) -> Plan:
-    listing = SourceListing(source, destination)
+    listing = SourceListing(source, destination, masks=recipe.masks_folder)
     # Where there is no destination nothing is committed, and the store is not asked.
     history = History(source if destination is None else destination, committed)
-    labels = None if recipe.targets is None else load_labels(source, recipe.targets.labels, listing)
-    _check_forbidden(recipe, listing, labels or Labels())
+    labels = Labels() if recipe.targets is None else load_labels(source, recipe.targets, listing)
+    _check_forbidden(recipe, listing, labels)
     missing = MissingSources(
         listing, history, recipe, retry_failed=options.retry_failed, labels=labels
     )
@@ -449,6 +450,7 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         num_gone=missing.num_gone,
         gone=tuple(missing.gone),
         classes=missing.classes,
+        lacking=labels.lacking,
     )
 
 

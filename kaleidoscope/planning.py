@@ -9,7 +9,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -122,15 +122,15 @@ def estimate(recipe: Recipe) -> Estimate:
         output_bytes=round(tree.num_outputs * pixels * bytes_per_pixel(recipe.output)),
         cheapest_order=cheapest,
         cheapest_transform_cpu_s=cost_ns[cheapest] * pixels / 1e9,
-        puts_per_output=_puts_per_output(recipe.output, pixels),
+        puts_per_output=_puts_per_output(recipe, pixels),
         puts_per_shard=_puts_per_shard(recipe.output),
     )
 
 
-def _puts_per_output(output: Output, pixels: int) -> float:
-    if output.container == "files":
-        return 1.0
-    return (pixels * bytes_per_pixel(output) + _MEMBERS_BYTES) / PIECE_SIZE
+def _puts_per_output(recipe: Recipe, pixels: int) -> float:
+    if recipe.output.container == "files":
+        return 1.0 if recipe.masks_folder is None else 2.0
+    return (pixels * bytes_per_pixel(recipe.output) + _MEMBERS_BYTES) / PIECE_SIZE
 
 
 def _puts_per_shard(output: Output) -> int:
@@ -254,6 +254,9 @@ class Plan:
     """Keys of the first of them."""
     classes: tuple[ClassShare, ...] = ()
     """What classes will have; empty where the recipe does not balance them."""
+    lacking: Mapping[str, int] = field(default_factory=dict)
+    """Sources that the table of labels or the folder of masks has nothing of, by what is not
+    there."""
 
     @property
     def output_bytes(self) -> int:

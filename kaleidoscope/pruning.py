@@ -7,7 +7,7 @@ no row names, and the next prune removes them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -19,8 +19,9 @@ from kaleidoscope.increments import gone_sources
 from kaleidoscope.lease import Lease
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.listing import SourceListing
+from kaleidoscope.model import ObjectInfo
 from kaleidoscope.pipeline import take_out
-from kaleidoscope.runs import list_runs
+from kaleidoscope.runs import list_runs, load_request
 from kaleidoscope.stores import Store
 
 EXAMPLES = 10
@@ -28,7 +29,7 @@ EXAMPLES = 10
 
 _DELETED_AT_ONCE = 1_000
 
-_COLUMNS = ("source_id", "output_key", "tar_key")
+_COLUMNS = ("source_id", "output_key", "tar_key", "mask_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,9 @@ def prune(source: Store, destination: Store, *, now: datetime, lease: Lease) -> 
 def _find(source: Store, destination: Store) -> _Found:
     lineage = Lineage(destination)
     _refuse_unfinished(destination)
-    gone = tuple(gone_sources(_listed(source, destination), destination, lineage.runs))
+    masks = load_request(destination, lineage.runs[-1]).recipe.masks_folder
+    listed = _listed(source, SourceListing(source, destination, masks=masks))
+    gone = tuple(gone_sources(listed, destination, lineage.runs))
     doomed, num_outputs, num_in_tars = _doomed(lineage, frozenset(map(source_id, gone)))
     sizes = {}
     if doomed:
@@ -147,10 +150,10 @@ def _refuse_unfinished(destination: Store) -> None:
         )
 
 
-def _listed(source: Store, destination: Store) -> Iterator[Any]:
+def _listed(source: Store, listing: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
     """List the sources; none at all is a wrong place or a lost mount rather than a wish."""
     is_empty = True
-    for info in SourceListing(source, destination):
+    for info in listing:
         is_empty = False
         yield info
     if is_empty:
@@ -172,26 +175,30 @@ def _doomed(lineage: Lineage, gone: frozenset[str]) -> tuple[set[str], int, int]
     num_outputs = 0
 
     def condemn(row: dict[str, Any]) -> None:
-        doomed.add(_object(row))
+        doomed.update(_objects(row))
         if row["tar_key"] is not None:
             members[row["tar_key"]] = members.get(row["tar_key"], 0) + 1
 
-    for batch in lineage.scan_outdated(_COLUMNS):
-        for row in batch.to_pylist():
-            condemn(row)
+    for row in _rows(lineage.scan_outdated(_COLUMNS)):
+        condemn(row)
     if gone:
-        for batch in lineage.scan(_COLUMNS, [("source_id", "in", sorted(gone))]):
-            for row in batch.to_pylist():
-                num_outputs += 1
-                condemn(row)
+        for row in _rows(lineage.scan(_COLUMNS, [("source_id", "in", sorted(gone))])):
+            num_outputs += 1
+            condemn(row)
     if doomed:
-        for batch in lineage.scan(_COLUMNS):
-            doomed.difference_update(
-                _object(row) for row in batch.to_pylist() if row["source_id"] not in gone
-            )
+        for row in _rows(lineage.scan(_COLUMNS)):
+            if row["source_id"] not in gone:
+                doomed.difference_update(_objects(row))
     kept = sum(count for tar_key, count in members.items() if tar_key not in doomed)
     return doomed, num_outputs, kept
 
 
-def _object(row: dict[str, Any]) -> str:
-    return str(row["output_key"] if row["tar_key"] is None else row["tar_key"])
+def _rows(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        yield from batch.to_pylist()
+
+
+def _objects(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["tar_key"] is not None:
+        return (row["tar_key"],)
+    return tuple(row[name] for name in ("output_key", "mask_key") if row[name] is not None)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
+import numpy as np
 
 from kaleidoscope.augment import NORMALIZE_VERSION, normalized
-from kaleidoscope.codecs import EncodeSpec, encode, probe
+from kaleidoscope.codecs import EncodeSpec, decode_mask, encode, encode_mask, probe
 from kaleidoscope.errors import ManifestError, TransformError
 from kaleidoscope.normalization import Normalization, NormalizationParam
-from kaleidoscope.outputs import decode_output
+from kaleidoscope.outputs import decode_output, decode_output_mask
 from kaleidoscope.runs import Versions
-from kaleidoscope.transforms import load_operation
+from kaleidoscope.transforms import Operation, load_operation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,9 @@ COMPARED_COLUMNS = (
     "numpy_version",
 )
 """What :func:`compare` has to know of an output."""
+
+COMPARED_MASK_COLUMNS = ("source_mask_sha256", "mask_sha256")
+"""What :func:`compare_mask` has to know beside them."""
 
 EQUIVALENT_LEVELS = 16
 """Grey levels of 255 by which another library or CPU may round differently, after encoding. Of one
@@ -57,23 +61,62 @@ def replay(row: "Mapping[str, Any] | pd.Series[Any]", data: bytes) -> bytes:
     """
     if row["status"] != "ok":
         raise ManifestError("a source that failed has no output that could be made again")
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != row["source_sha256"]:
-        raise ManifestError(
-            f"the row was made from a source with the SHA-256 {row['source_sha256']}, and these "
-            f"bytes have {sha256}; the source has changed since"
-        )
-    try:
-        first, *others = json.loads(row["ops"])
-        normalization = _load_normalization(**first)
-        operations = [load_operation(op["op"], op["version"], op["params"]) for op in others]
-        spec = EncodeSpec(**json.loads(row["encoding"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ManifestError(f"the row's ops or encoding cannot be read: {error!r}") from error
-    image = normalized(data, probe(data, max_pixels=_ANY_SIZE), normalization)
-    for operation in operations:
+    _check_unchanged(data, row["source_sha256"], "source")
+    recorded = _Recorded.of(row)
+    image = normalized(data, probe(data, max_pixels=_ANY_SIZE), recorded.normalization)
+    for operation in recorded.operations:
         image = operation.apply(image)
-    return encode(image, spec)
+    return encode(image, recorded.spec)
+
+
+def replay_mask(row: "Mapping[str, Any] | pd.Series[Any]", data: bytes) -> bytes:
+    """Make the mask of an output again, from that of its source and the output's row.
+
+    Args:
+        row: A row as :func:`replay` takes it, with the column ``source_mask_sha256``.
+        data: The bytes of its source's mask.
+
+    Raises:
+        ManifestError: If the row is damaged, or the bytes are not its source's mask.
+        CodecError: If the mask cannot be decoded here.
+        TransformError: If an operation has another version here than when it was recorded.
+    """
+    _check_unchanged(data, row["source_mask_sha256"], "mask")
+    recorded = _Recorded.of(row)
+    mask = recorded.normalization.apply_mask(decode_mask(data, max_pixels=_ANY_SIZE))
+    for operation in recorded.operations:
+        mask = operation.apply_mask(mask)
+    return encode_mask(mask)
+
+
+def _check_unchanged(data: bytes, recorded: str, what: str) -> None:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != recorded:
+        raise ManifestError(
+            f"the row was made from a {what} with the SHA-256 {recorded}, and these "
+            f"bytes have {sha256}; the {what} has changed since"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What a row says of how its output was made."""
+
+    normalization: Normalization
+    operations: tuple[Operation, ...]
+    spec: EncodeSpec
+
+    @classmethod
+    def of(cls, row: "Mapping[str, Any] | pd.Series[Any]") -> "_Recorded":
+        try:
+            first, *others = json.loads(row["ops"])
+            return cls(
+                _load_normalization(**first),
+                tuple(load_operation(op["op"], op["version"], op["params"]) for op in others),
+                EncodeSpec(**json.loads(row["encoding"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ManifestError(f"the row's ops or encoding cannot be read: {error!r}") from error
 
 
 def _load_normalization(
@@ -133,6 +176,31 @@ def compare(row: "Mapping[str, Any] | pd.Series[Any]", source: bytes, stored: by
     difference = int(cv2.absdiff(then, now).max())
     is_near = difference <= EQUIVALENT_LEVELS
     return Replayed("equivalent" if is_near else "different", difference, changed)
+
+
+def compare_mask(
+    row: "Mapping[str, Any] | pd.Series[Any]", source: bytes, stored: bytes
+) -> Replayed:
+    """Make the mask of an output again and compare it with the one that is stored.
+
+    Equivalent is another file with the same values; of values that are names none is near another.
+
+    Args:
+        row: The output's row, with the :data:`COMPARED_COLUMNS` and :data:`COMPARED_MASK_COLUMNS`.
+        source: The bytes of its source's mask.
+        stored: The bytes of its own mask, as the store has them.
+
+    Raises:
+        ManifestError: If the row is damaged, or the bytes are not its source's mask.
+        CodecError: If one of the masks cannot be decoded here.
+        TransformError: If an operation has another version here than when it was recorded.
+    """
+    again = replay_mask(row, source)
+    changed = _changed_versions(row)
+    if hashlib.sha256(again).hexdigest() == row["mask_sha256"]:
+        return Replayed("identical", 0, changed)
+    is_equal = np.array_equal(decode_output_mask(stored), decode_output_mask(again))
+    return Replayed("equivalent" if is_equal else "different", 0 if is_equal else None, changed)
 
 
 def _changed_versions(row: "Mapping[str, Any] | pd.Series[Any]") -> dict[str, tuple[str, str]]:

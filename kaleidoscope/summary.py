@@ -40,6 +40,10 @@ def plan_facts(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> list[
         ("complete", f"{plan.num_done:,}, of which nothing is missing" if plan.num_done else ""),
         ("gone", _describe_gone(plan)),
         ("left out", ", ".join(f"{count:,} {reason}" for reason, count in plan.left_out.items())),
+        (
+            "lacking",
+            ", ".join(f"{n:,} sources without {what}" for what, n in plan.lacking.items()),
+        ),
         ("images", f"{plan.num_outputs:,}, {calls}"),
         *_describe_classes(plan),
         ("size", f"about {format_bytes(plan.output_bytes)}"),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -30,7 +30,13 @@ from kaleidoscope.lineage import Lineage
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.outputs import read_output
-from kaleidoscope.replay import COMPARED_COLUMNS, Replayed, compare
+from kaleidoscope.replay import (
+    COMPARED_COLUMNS,
+    COMPARED_MASK_COLUMNS,
+    Replayed,
+    compare,
+    compare_mask,
+)
 from kaleidoscope.runs import list_runs, load_request
 from kaleidoscope.stores import Store, in_key_order
 
@@ -58,6 +64,21 @@ _SOURCES_HELD = 4
 _OF_ANY_SIZE = -1
 
 _PLACE = ("output_key", "tar_key", "offset", "length", "size", "sha256")
+_MASK_PLACE = ("mask_key", "mask_offset", "mask_size", "mask_sha256")
+
+_TO_READ = (*_PLACE, *_MASK_PLACE)
+_TO_REPLAY = tuple(
+    dict.fromkeys(
+        (
+            *_TO_READ,
+            *COMPARED_COLUMNS,
+            *COMPARED_MASK_COLUMNS,
+            "source_root",
+            "source_key",
+            "source_mask_key",
+        )
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +182,7 @@ def verify(
     size_read = largest = num_read = 0
     changed: dict[str, str] = {}
     for checked in _check_contents(lineage, options, open_source):
-        num_read += 1
+        num_read += checked.is_output
         size_read += checked.size
         if checked.problem is not None:
             findings.add(checked.problem.kind, checked.problem.key, checked.problem.detail)
@@ -212,12 +233,14 @@ def _explain_strangers(lineage: Lineage) -> str:
 
 def _objects(lineage: Lineage, counted: Counter[str]) -> Iterator[ObjectInfo]:
     """Yield what should be there; a tar comes once for each of its members."""
-    for row in _rows(lineage, ("output_key", "tar_key", "size")):
+    for row in _rows(lineage, ("output_key", "tar_key", "size", "mask_key", "mask_size")):
         counted["rows"] += 1
-        if row["tar_key"] is None:
-            yield ObjectInfo(row["output_key"], row["size"], "")
-        else:
+        if row["tar_key"] is not None:
             yield ObjectInfo(row["tar_key"], _OF_ANY_SIZE, "")
+            continue
+        yield ObjectInfo(row["output_key"], row["size"], "")
+        if row["mask_key"] is not None:
+            yield ObjectInfo(row["mask_key"], row["mask_size"], "")
 
 
 def _outputs_there(destination: Store) -> Iterator[ObjectInfo]:
@@ -230,9 +253,11 @@ def _outputs_there(destination: Store) -> Iterator[ObjectInfo]:
 def _check_sources(
     lineage: Lineage, open_source: Callable[[str], Store], findings: _Findings
 ) -> None:
-    uri = load_request(lineage.store, lineage.runs[-1]).source
+    request = load_request(lineage.store, lineage.runs[-1])
+    uri = request.source
     try:
-        listed = SourceListing(open_source(uri), lineage.store)
+        masks = request.recipe.masks_folder
+        listed = SourceListing(open_source(uri), lineage.store, masks=masks)
         for done, now in outdated_sources(listed, lineage.store, lineage.runs):
             key, etag = done.planned.info.key, done.planned.info.etag
             if now is None:
@@ -247,6 +272,8 @@ def _check_sources(
 @dataclass(frozen=True, slots=True)
 class _Checked:
     size: int = 0
+    is_output: bool = True
+    """False for a mask."""
     problem: Problem | None = None
     replayed: Replayed | None = None
 
@@ -254,9 +281,7 @@ class _Checked:
 def _check_contents(
     lineage: Lineage, options: VerifyOptions, open_source: Callable[[str], Store]
 ) -> Iterator[_Checked]:
-    columns: tuple[str, ...] = _PLACE
-    if options.replays:
-        columns = tuple(dict.fromkeys((*_PLACE, *COMPARED_COLUMNS, "source_root", "source_key")))
+    columns = _TO_REPLAY if options.replays else _TO_READ
     rng = np.random.default_rng(options.seed)
     sampled = (
         row
@@ -266,65 +291,102 @@ def _check_contents(
     stores = lru_cache(maxsize=None)(open_source)
     read_source = lru_cache(maxsize=_SOURCES_HELD)(lambda root, key: stores(root).get(key).data)
 
-    def check(row: Mapping[str, Any]) -> _Checked:
-        checked, data = _read(lineage.store, row)
+    def check(file: _File) -> _Checked:
+        checked, data = _read(lineage.store, file)
         if data is None or not options.replays:
             return checked
         try:
-            source = read_source(row["source_root"], row["source_key"])
-            return _judge(row, replace(checked, replayed=compare(row, source, data)))
+            source = read_source(file.row["source_root"], file.source_key)
+            return _judge(file, replace(checked, replayed=file.compare(source, data)))
         except KaleidoscopeError as error:
-            problem = Problem("not_replayable", row["output_key"], str(error))
+            problem = Problem("not_replayable", file.key, str(error))
             return replace(checked, problem=problem)
 
     if options.sample > 0:
-        yield from _side_by_side(check, sampled, options.workers)
+        files = chain.from_iterable(map(_files, sampled))
+        yield from _side_by_side(check, files, options.workers)
 
 
-def _read(destination: Store, row: Mapping[str, Any]) -> tuple[_Checked, bytes | None]:
-    """Read an output; without bytes if they are not the recorded ones."""
-    key = row["output_key"]
-    place = (row["tar_key"], row["offset"], row["length"])
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file that a row says was written: an output or its mask."""
+
+    row: Mapping[str, Any]
+    is_mask: bool
+
+    @property
+    def key(self) -> str:
+        return str(self.row["mask_key" if self.is_mask else "output_key"])
+
+    @property
+    def place(self) -> tuple[str | None, int | None, int | None]:
+        """Tar, offset and length, as :func:`~kaleidoscope.outputs.read_output` takes them."""
+        offset, length = ("mask_offset", "mask_size") if self.is_mask else ("offset", "length")
+        return self.row["tar_key"], self.row[offset], self.row[length]
+
+    @property
+    def sha256(self) -> str:
+        return str(self.row["mask_sha256" if self.is_mask else "sha256"])
+
+    @property
+    def source_key(self) -> str:
+        return str(self.row["source_mask_key" if self.is_mask else "source_key"])
+
+    def compare(self, source: bytes, stored: bytes) -> Replayed:
+        return (compare_mask if self.is_mask else compare)(self.row, source, stored)
+
+
+def _files(row: Mapping[str, Any]) -> tuple[_File, ...]:
+    image = _File(row, is_mask=False)
+    return (image,) if row["mask_key"] is None else (image, _File(row, is_mask=True))
+
+
+def _read(destination: Store, file: _File) -> tuple[_Checked, bytes | None]:
+    """Read a file; without bytes if they are not the recorded ones."""
     try:
-        data = read_output(destination, key, *place)
+        data = read_output(destination, file.key, *file.place)
     except ObjectMissingError:
         return _Checked(), None  # The listing has said so.
     except StoreError as error:
         # Only a tar that ends before its member is damage; whatever else may pass.
-        if row["tar_key"] is None or _reaches(destination, row):
+        if _reaches(destination, file):
             raise
-        return _Checked(problem=Problem("wrong_hash", key, str(error))), None
+        return _Checked(problem=Problem("wrong_hash", file.key, str(error))), None
+    checked = _Checked(len(data), is_output=not file.is_mask)
     sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != row["sha256"]:
-        detail = f"its SHA-256 is {sha256}, and was {row['sha256']} when it was made"
-        return _Checked(len(data), Problem("wrong_hash", key, detail)), None
-    return _Checked(len(data)), data
+    if sha256 != file.sha256:
+        detail = f"its SHA-256 is {sha256}, and was {file.sha256} when it was made"
+        return replace(checked, problem=Problem("wrong_hash", file.key, detail)), None
+    return checked, data
 
 
-def _reaches(destination: Store, row: Mapping[str, Any]) -> bool:
-    return destination.head(row["tar_key"]).size >= int(row["offset"]) + int(row["length"])
+def _reaches(destination: Store, file: _File) -> bool:
+    tar_key, offset, length = file.place
+    if tar_key is None or offset is None or length is None:
+        return True
+    return destination.head(tar_key).size >= offset + length
 
 
-def _judge(row: Mapping[str, Any], checked: _Checked) -> _Checked:
+def _judge(file: _File, checked: _Checked) -> _Checked:
     replayed = checked.replayed
     if replayed is None or replayed.outcome != "different":
         return checked
-    return replace(checked, problem=Problem("different", row["output_key"], str(replayed)))
+    return replace(checked, problem=Problem("different", file.key, str(replayed)))
 
 
 def _side_by_side(
-    check: Callable[[Mapping[str, Any]], _Checked],
-    rows: Iterable[Mapping[str, Any]],
+    check: Callable[[_File], _Checked],
+    files: Iterable[_File],
     workers: int,
 ) -> Iterator[_Checked]:
-    """Yield what ``check`` makes of each row, in order, with a bounded number under way."""
-    rows = iter(rows)
+    """Yield what ``check`` makes of each file, in order, with a bounded number under way."""
+    files = iter(files)
     running: deque[Future[_Checked]] = deque()
     with ThreadPoolExecutor(workers, "kaleidoscope-verify") as threads:
         try:
             while True:
-                for row in islice(rows, workers * _READ_AHEAD - len(running)):
-                    running.append(threads.submit(check, row))
+                for file in islice(files, workers * _READ_AHEAD - len(running)):
+                    running.append(threads.submit(check, file))
                 if not running:
                     return
                 yield running.popleft().result()
@@ -340,9 +402,10 @@ def _rows(lineage: Lineage, columns: tuple[str, ...]) -> Iterator[dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ReplayedOutput:
-    """What came of making one output again."""
+    """What came of making one output again, or its mask."""
 
     output_key: str
+    """Of the mask, its own key."""
     outcome: Literal["identical", "equivalent", "different", "corrupt", "not_replayable"]
     """Corrupt: the stored bytes are not those that were recorded, whatever a replay gives."""
     detail: str
@@ -356,7 +419,7 @@ class ReplayedOutput:
 def replay_outputs(
     lineage: Lineage, output_keys: Iterable[str], *, open_source: Callable[[str], Store]
 ) -> tuple[ReplayedOutput, ...]:
-    """Make outputs again and compare them with what is stored.
+    """Make outputs again, and their masks, and compare them with what is stored.
 
     Args:
         lineage: Of the destination that holds them.
@@ -368,10 +431,9 @@ def replay_outputs(
         StoreError: If the destination cannot be read.
     """
     keys = list(output_keys)
-    columns = tuple(dict.fromkeys((*_PLACE, *COMPARED_COLUMNS, "source_root", "source_key")))
     rows = {
         row["output_key"]: row
-        for batch in lineage.scan(columns, [("output_key", "in", keys)])
+        for batch in lineage.scan(_TO_REPLAY, [("output_key", "in", keys)])
         for row in batch.to_pylist()
     }
     if unknown := [key for key in keys if key not in rows]:
@@ -379,21 +441,21 @@ def replay_outputs(
             f"no row of the manifest in {lineage.store.uri} has the output {unknown[0]}; an output "
             "key is relative to the destination, as in the manifest's column output_key"
         )
-    return tuple(_replay_one(lineage.store, rows[key], open_source) for key in keys)
+    files = [file for key in keys for file in _files(rows[key])]
+    return tuple(_replay_one(lineage.store, file, open_source) for file in files)
 
 
 def _replay_one(
-    destination: Store, row: Mapping[str, Any], open_source: Callable[[str], Store]
+    destination: Store, file: _File, open_source: Callable[[str], Store]
 ) -> ReplayedOutput:
-    key = row["output_key"]
-    checked, data = _read(destination, row)
+    checked, data = _read(destination, file)
     if data is None:
         problem = checked.problem
         detail = "no object is there" if problem is None else problem.detail
-        return ReplayedOutput(key, "corrupt", detail)
+        return ReplayedOutput(file.key, "corrupt", detail)
     try:
-        source = open_source(row["source_root"]).get(row["source_key"]).data
-        replayed = compare(row, source, data)
+        source = open_source(file.row["source_root"]).get(file.source_key).data
+        replayed = file.compare(source, data)
     except KaleidoscopeError as error:
-        return ReplayedOutput(key, "not_replayable", str(error))
-    return ReplayedOutput(key, replayed.outcome, str(replayed))
+        return ReplayedOutput(file.key, "not_replayable", str(error))
+    return ReplayedOutput(file.key, replayed.outcome, str(replayed))

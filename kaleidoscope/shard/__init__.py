@@ -16,7 +16,7 @@ from kaleidoscope.manifest import PartWriter, Record, RunFacts, ShardStats
 from kaleidoscope.model import PlannedSource
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.shard._sinks import OUTPUTS_AHEAD_PER_WORKER, open_sink
-from kaleidoscope.shard._sources import SourceResult, SourceTask
+from kaleidoscope.shard._sources import SourceResult, SourceTask, read_source
 from kaleidoscope.shard._threads import (
     MAX_OUTPUTS_WAITING,
     OPENCV_THREADS,
@@ -51,7 +51,7 @@ class _Written:
             num_failed=len(failed),
             num_outputs=len(self.records) - len(failed),
             source_bytes=self.source_bytes,
-            output_bytes=sum(record.size or 0 for record in self.records),
+            output_bytes=sum((r.size or 0) + (r.mask_size or 0) for r in self.records),
             errors=dict(Counter(record.error_type or "" for record in failed)),
         )
 
@@ -91,11 +91,11 @@ def augment_shard(  # noqa: PLR0913 -- what, from where, to where and how are on
         Threads(workers) as threads,
         open_sink(recipe, destination, facts, threads, num_workers=workers) as sink,
     ):
-        task = SourceTask(Augmenter(recipe), sink)
+        task = SourceTask(Augmenter(recipe), sink, targets=recipe.targets)
 
         def start(position: int, planned: PlannedSource) -> Future[SourceResult]:
-            data = threads.readers.submit(source.get, planned.info.key)
-            return threads.workers.submit(task.run, position, planned, data)
+            reading = threads.readers.submit(read_source, source, planned)
+            return threads.workers.submit(task.run, position, planned, reading)
 
         under_way = _in_order(sources, start, ahead=workers * SOURCES_AHEAD)
         for result in map(threads.wait_for, under_way):

@@ -8,10 +8,12 @@ from functools import lru_cache
 from kaleidoscope.augment import EncodedOutput, Root
 from kaleidoscope.codecs import EncodeSpec, extension_for
 from kaleidoscope.errors import KaleidoscopeError
-from kaleidoscope.identity import label_of, output_id, output_key, source_id
+from kaleidoscope.identity import label_of, mask_key, output_id, output_key, source_id
 from kaleidoscope.manifest import Record, SourceFacts
 from kaleidoscope.model import ObjectInfo, SourceLabels
-from kaleidoscope.tree import Applied, Sampled
+from kaleidoscope.recipe import Targets
+from kaleidoscope.targets import boxes_to_json
+from kaleidoscope.tree import Applied, Growth, Sampled
 
 
 def source_facts(info: ObjectInfo, labels: SourceLabels | None = None) -> SourceFacts:
@@ -22,7 +24,14 @@ def source_facts(info: ObjectInfo, labels: SourceLabels | None = None) -> Source
         source_version_id=info.version_id,
         label=label_of(info.key) if labels is None else labels.label,
         attributes=None if labels is None else labels.attributes,
+        source_mask_key=None if labels is None else labels.mask_key,
     )
+
+
+def with_mask(facts: SourceFacts, mask: bytes | None) -> SourceFacts:
+    if mask is None:
+        return facts
+    return replace(facts, source_mask_sha256=hashlib.sha256(mask).hexdigest())
 
 
 def with_header(facts: SourceFacts, root: Root) -> SourceFacts:
@@ -37,11 +46,13 @@ def with_header(facts: SourceFacts, root: Root) -> SourceFacts:
     )
 
 
-def output_record(facts: SourceFacts, root: Root, output: EncodedOutput) -> Record:
+def output_record(
+    facts: SourceFacts, root: Root, output: EncodedOutput, targets: Targets | None
+) -> Record:
     node = output.growth.node
     edges: list[Applied[Sampled]] = [root.edge, *output.growth.chain]
     height, width = output.growth.image.shape[:2]
-    return Record(
+    record = Record(
         source=facts,
         output_id=output_id(facts.source_key, node.name),
         parent_id=None if node.parent is None else output_id(facts.source_key, node.parent),
@@ -59,6 +70,23 @@ def output_record(facts: SourceFacts, root: Root, output: EncodedOutput) -> Reco
         size=len(output.data),
         sha256=hashlib.sha256(output.data).hexdigest(),
     )
+    return record if targets is None else _with_targets(record, output.growth, targets)
+
+
+def _with_targets(record: Record, growth: Growth, targets: Targets) -> Record:
+    height, width = growth.image.shape[:2]
+    mask, boxes = growth.targets.mask, growth.targets.boxes
+    if mask is not None and targets.masks is not None:
+        record = replace(
+            record,
+            mask_key=mask_key(targets.masks, str(record.output_key)),
+            mask_size=len(mask.data),
+            mask_sha256=mask.sha256,
+        )
+    if boxes is None or targets.boxes is None:
+        return record
+    kept, dropped = boxes_to_json(boxes, targets.boxes, size=(width, height))
+    return replace(record, objects=kept, objects_dropped=dropped)
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from threading import Condition
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self
 
 from kaleidoscope.identity import tar_key
 from kaleidoscope.manifest import Record, RunFacts
@@ -21,11 +21,21 @@ from kaleidoscope.shard._threads import MAX_OUTPUTS_WAITING, Threads
 from kaleidoscope.stores import InvalidKeyError, Store
 from kaleidoscope.tars import TarSeries
 
-Made: TypeAlias = tuple[Record, bytes]
-"""An output as a file, with its row but for where it lies in a tar."""
+MASK_EXTENSION = "mask.png"
+"""Of the mask of a sample in a tar."""
 
 OUTPUTS_AHEAD_PER_WORKER = 64
 """Outputs that may wait for their turn in a tar, for each worker: a usual source's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An output as a file, with its mask if it has one."""
+
+    record: Record
+    """Its row but for where it lies in a tar."""
+    data: bytes
+    mask: bytes | None
 
 
 class Sink(Protocol):
@@ -84,20 +94,23 @@ class FileSink:
 
     def write(self, position: int, made: Sequence[Made]) -> Future[tuple[Record, ...]]:  # noqa: ARG002
         """See :class:`Sink`."""
-        return self._threads.write(lambda: tuple(self._put(*output) for output in made))
+        return self._threads.write(lambda: tuple(map(self._put, made)))
 
     def end(self, position: int) -> None:
         """See :class:`Sink`."""
 
-    def _put(self, record: Record, data: bytes) -> Record:
+    def _put(self, made: Made) -> Record:
         """Write an output and return its row.
 
         A key that the store cannot hold, such as one that is too long with the prefix of the
         destination, is a fault of that source alone, and one that no retry mends.
         """
         self._threads.check()
+        record = made.record
         try:
-            self._destination.put(str(record.output_key), data)
+            if made.mask is not None:
+                self._destination.put(str(record.mask_key), made.mask)
+            self._destination.put(str(record.output_key), made.data)
         except InvalidKeyError as error:
             return failed_record(record.source, record.node, error)
         return record
@@ -188,7 +201,7 @@ class TarSink(ExitStack):
             with self._series:
                 while (batch := self._next()) is not None:
                     made, rows = batch
-                    rows.set_result(tuple(self._add(*output) for output in made))
+                    rows.set_result(tuple(map(self._add, made)))
         except BaseException:
             with self._changed:
                 self._is_stopped = True
@@ -219,11 +232,17 @@ class TarSink(ExitStack):
                     self._changed.wait()
             raise CancelledError
 
-    def _add(self, record: Record, data: bytes) -> Record:
-        key = str(record.output_key)
-        stem, _, extension = key.rpartition(".")
-        place, _ = self._series.add(stem, [(extension, data), ("json", _describe(record))])
-        return replace(record, tar_key=place.tar_key, offset=place.offset, length=place.length)
+    def _add(self, made: Made) -> Record:
+        record = made.record
+        stem, _, extension = str(record.output_key).rpartition(".")
+        members = [(extension, made.data), ("json", _describe(record))]
+        if made.mask is not None:
+            members.append((MASK_EXTENSION, made.mask))
+        place, _, *masks = self._series.add(stem, members)
+        record = replace(record, tar_key=place.tar_key, offset=place.offset, length=place.length)
+        if not masks:
+            return record
+        return replace(record, mask_key=f"{stem}.{MASK_EXTENSION}", mask_offset=masks[0].offset)
 
 
 def _describe(record: Record) -> bytes:
@@ -235,6 +254,8 @@ def _describe(record: Record) -> bytes:
         "label": record.source.label,
         "node": record.node,
     }
+    if record.objects is not None:
+        document["objects"] = json.loads(record.objects)
     if record.source.attributes is not None:
         document["attributes"] = json.loads(record.source.attributes)
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

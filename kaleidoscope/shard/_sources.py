@@ -3,15 +3,41 @@
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
-from kaleidoscope.augment import Augmenter, Root
-from kaleidoscope.errors import AccessError, ObjectMissingError, StoreError
+from kaleidoscope.augment import Augmenter, Root, StoredTargets
+from kaleidoscope.errors import AccessError, ObjectMissingError, StoreError, TargetError
 from kaleidoscope.manifest import Record
-from kaleidoscope.model import NodeChoice, PlannedSource
-from kaleidoscope.shard._rows import failed_record, output_record, source_facts, with_header
+from kaleidoscope.model import NodeChoice, PlannedSource, SourceLabels
+from kaleidoscope.recipe import Targets
+from kaleidoscope.shard._rows import (
+    failed_record,
+    output_record,
+    source_facts,
+    with_header,
+    with_mask,
+)
 from kaleidoscope.shard._sinks import Made, Sink
 from kaleidoscope.shard._threads import OUTPUTS_PER_WRITE
-from kaleidoscope.stores import StoredObject
+from kaleidoscope.stores import Store, StoredObject
 from kaleidoscope.tree import ALL_NODES, ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSource:
+    """What was read of a source."""
+
+    image: StoredObject
+    mask: bytes | None
+
+
+def read_source(source: Store, planned: PlannedSource) -> ReadSource:
+    """Read a source and its mask.
+
+    Raises:
+        StoreError: If one of them is not there or cannot be read.
+    """
+    image = source.get(planned.info.key)
+    mask_key = None if planned.labels is None else planned.labels.mask_key
+    return ReadSource(image, None if mask_key is None else source.get(mask_key).data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +54,27 @@ class SourceResult:
 class SourceTask:
     """Makes the outputs of sources; any number of workers share it."""
 
-    def __init__(self, augmenter: Augmenter, sink: Sink) -> None:
-        """Make outputs by ``augmenter`` and hand them to ``sink``."""
+    def __init__(self, augmenter: Augmenter, sink: Sink, *, targets: Targets | None) -> None:
+        """Make outputs.
+
+        Args:
+            augmenter: Makes them.
+            sink: Takes them.
+            targets: What the recipe says of masks and boxes.
+        """
         self._augmenter = augmenter
         self._sink = sink
+        self._targets = targets
 
     def run(
-        self, position: int, planned: PlannedSource, reading: Future[StoredObject]
+        self, position: int, planned: PlannedSource, reading: Future[ReadSource]
     ) -> SourceResult:
         """Make and hand over the outputs of a source; one that cannot be used becomes a row.
 
         Args:
             position: Of the source in the shard, from 0.
             planned: The source, and what is to be made of it.
-            reading: Returns its bytes.
+            reading: Returns its bytes and those of its mask.
 
         Raises:
             StoreError: If the store that it comes from is down.
@@ -53,7 +86,7 @@ class SourceTask:
             self._sink.end(position)
 
     def _run(
-        self, position: int, planned: PlannedSource, reading: Future[StoredObject]
+        self, position: int, planned: PlannedSource, reading: Future[ReadSource]
     ) -> SourceResult:
         facts = source_facts(planned.info, planned.labels)
         writes: list[Future[tuple[Record, ...]]] = []
@@ -64,14 +97,18 @@ class SourceTask:
         num_made = 0
         made: list[Made] = []
         try:
-            stored = reading.result()
-            facts = source_facts(stored.info, planned.labels)
-            size = len(stored.data)
-            root = self._augmenter.root(stored.data)
+            read = reading.result()
+            facts = with_mask(source_facts(read.image.info, planned.labels), read.mask)
+            size = len(read.image.data)
+            root = self._augmenter.root(
+                read.image.data, self._stored_targets(planned.labels, read.mask)
+            )
             facts = with_header(facts, root)
             choice = planned.choice(root.sha256)
             for output in self._augmenter.outputs(root, choice):
-                made.append((output_record(facts, root, output), output.data))
+                mask = output.growth.targets.mask
+                record = output_record(facts, root, output, self._targets)
+                made.append(Made(record, output.data, None if mask is None else mask.data))
                 if len(made) == OUTPUTS_PER_WRITE:
                     writes.append(self._sink.write(position, made))
                     made = []
@@ -87,6 +124,14 @@ class SourceTask:
         if made:
             writes.append(self._sink.write(position, made))
         return SourceResult(tuple(writes), failures, size)
+
+    def _stored_targets(self, labels: SourceLabels | None, mask: bytes | None) -> StoredTargets:
+        folder = None if self._targets is None else self._targets.masks
+        if folder is not None and mask is None:
+            raise TargetError(
+                f"there is no mask of it in {folder}/, called as it is but for the extension"
+            )
+        return StoredTargets(mask, None if labels is None else labels.objects)
 
     def _missing(self, root: Root | None, choice: NodeChoice, num_made: int) -> str:
         """Return the node that could not be made, behind ``num_made`` that could."""

@@ -126,10 +126,11 @@ def test_rows_lead_from_every_output_to_its_root_and_its_source(undisturbed: Pla
 
 def test_the_columns_that_every_output_has_are_filled(undisturbed: Place) -> None:
     rows = undisturbed.rows()
-    # Tars and tables of labels come with their own columns, splits and flow runs are not asked for
-    # here, a root has no parent, a source at the top no label, a folder no versions.
+    # Tars, tables of labels, masks and boxes come with their own columns, splits and flow runs are
+    # not asked for here, a root has no parent, a source at the top no label, a folder no versions.
     tar = {"tar_key", "offset", "length"}
-    empty = {"split", *tar, "attributes", "flow_run_id", "source_version_id"}
+    targets = {n for n in map(str, rows) if "mask" in n or n.startswith("objects")}
+    empty = {"split", *tar, *targets, "attributes", "flow_run_id", "source_version_id"}
     sometimes = {"parent_id", "label"}
     failures = {"error_type", "error_message"}
     assert {name for name in rows if rows[name].isna().all()} == empty | failures

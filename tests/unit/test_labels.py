@@ -15,7 +15,7 @@ import pytest
 from kaleidoscope.errors import PlanError, RecipeError
 from kaleidoscope.labels import load_labels
 from kaleidoscope.listing import SourceListing
-from kaleidoscope.recipe import Recipe
+from kaleidoscope.recipe import Recipe, Targets
 from kaleidoscope.runs import list_runs
 from tests import data_sets, image_files
 from tests.data_sets import NOW, Place
@@ -39,7 +39,7 @@ def write(place: Place, table: str, key: str = "labels.csv") -> None:
 
 
 def load(place: Place, key: str = "labels.csv") -> dict[str, tuple[str | None, Any]]:
-    labels = load_labels(place.source, key, SourceListing(place.source))
+    labels = load_labels(place.source, Targets(labels=key), SourceListing(place.source))
     found = {name: labels.of(name) for name in KEYS}
     return {
         name: (labels.label_of(name), row and row.attributes and json.loads(row.attributes))

@@ -120,7 +120,7 @@ LOADERS: dict[str, Any] = {
 }
 
 
-CAME_LATER = {"num_gone", "num_pruned", "gone", "classes"}
+CAME_LATER = {"lacking", "num_gone", "num_pruned", "gone", "classes"}
 """Fields that earlier releases did not write."""
 
 
