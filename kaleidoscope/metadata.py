@@ -7,13 +7,15 @@ none of the data set then.
 """
 
 import io
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaleidoscope.manifest import ROWS_PER_FILE, SCHEMA
+from kaleidoscope.recipe import Targets
 
 MAX_ROWS = ROWS_PER_FILE
 """Images above which there is no such table. ``datasets`` wants a single one, and it is made in
@@ -40,21 +42,46 @@ COLUMNS = (
 )
 """Of the manifest, those that the table has."""
 
-_NAMES = {"output_key": "file_name"}
-"""What ``datasets`` calls a column; the others keep their names."""
+_NAMES = {"output_key": "file_name", "mask_key": "mask_file_name"}
+"""What ``datasets`` calls a column; the others keep their names. It loads what a column that ends
+on ``file_name`` names."""
+
+_OBJECTS = pa.struct(
+    [("bbox", pa.list_(pa.list_(pa.float64()))), ("categories", pa.list_(pa.string()))]
+)
 
 
-def to_metadata(batches: Iterable[Any]) -> bytes:
+def columns_for(targets: Targets | None) -> tuple[str, ...]:
+    """Return the columns of the manifest that the table has for sources with these targets."""
+    has_masks = targets is not None and targets.masks is not None
+    has_boxes = targets is not None and targets.boxes is not None
+    return (*COLUMNS, *(["mask_key"] if has_masks else []), *(["objects"] if has_boxes else []))
+
+
+def to_metadata(batches: Iterable[Any], columns: Sequence[str] = COLUMNS) -> bytes:
     """Return the table for rows of the manifest.
 
     Args:
-        batches: Record batches with the :data:`COLUMNS`, of outputs only.
+        batches: Record batches with the columns, of outputs only.
+        columns: What :func:`columns_for` returned.
     """
-    schema = pa.schema([(_NAMES.get(name, name), SCHEMA.field(name).type) for name in COLUMNS])
+    schema = pa.schema([(_NAMES.get(name, name), _type_of(name)) for name in columns])
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
         for batch in batches:
             # Without what the manifest's schema says of missing values.
-            columns = [batch.column(name) for name in COLUMNS]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+            arrays = [_array_of(name, batch.column(name)) for name in columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
     return buffer.getvalue()
+
+
+def _type_of(column: str) -> pa.DataType:
+    return _OBJECTS if column == "objects" else SCHEMA.field(column).type
+
+
+def _array_of(column: str, values: pa.Array) -> pa.Array:
+    if column != "objects":
+        return values
+    # Other fields, such as the share that is visible, stay in the manifest.
+    texts = values.to_pylist()
+    return pa.array([None if text is None else json.loads(text) for text in texts], _OBJECTS)

@@ -8,8 +8,8 @@ from kaleidoscope.card._text import BEGIN, END, body, front_matter, run_mark
 from kaleidoscope.errors import ObjectMissingError
 from kaleidoscope.identity import CARD_KEY, METADATA_KEY, RESERVED_FOLDER
 from kaleidoscope.lineage import Lineage
-from kaleidoscope.metadata import COLUMNS, MAX_ROWS, to_metadata
-from kaleidoscope.runs import list_runs
+from kaleidoscope.metadata import MAX_ROWS, columns_for, to_metadata
+from kaleidoscope.runs import list_runs, load_request
 from kaleidoscope.stores import Store
 
 SHEET_KEY = f"{RESERVED_FOLDER}/card.jpg"
@@ -51,7 +51,8 @@ def write_card(destination: Store) -> str:
     facts = gather(lineage)
     has_metadata = 0 < facts.counts.num_images <= MAX_ROWS and not facts.counts.in_tars
     if has_metadata:
-        destination.put(METADATA_KEY, to_metadata(lineage.scan(COLUMNS)))
+        columns = columns_for(load_request(destination, lineage.runs[-1]).recipe.targets)
+        destination.put(METADATA_KEY, to_metadata(lineage.scan(columns), columns))
     else:
         destination.delete([METADATA_KEY])
     sheet = draw_samples(destination, facts.samples)

@@ -15,7 +15,7 @@ All take the place that a run wrote to and rows of its manifest: all of them, or
 or a split left. Rows of sources that failed have no image and are passed over.
 """
 
-from kaleidoscope.loaders.plain import iter_images
+from kaleidoscope.loaders.plain import iter_images, iter_masks
 from kaleidoscope.loaders.sampling import BalancedSampler, balanced_weights
 
-__all__ = ["BalancedSampler", "balanced_weights", "iter_images"]
+__all__ = ["BalancedSampler", "balanced_weights", "iter_images", "iter_masks"]

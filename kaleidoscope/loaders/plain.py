@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaleidoscope.loaders.rows import ImageRows, select_rows
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +45,28 @@ def iter_images(
         yield from zip(pixels, named, strict=True)
     finally:
         pixels.close()
+
+
+def iter_masks(
+    uri: str | Path, rows: "pd.DataFrame", *, split: str | None = None
+) -> Iterator[Mask]:
+    """Yield the mask of each image of :func:`iter_images`, in the same order.
+
+    Args:
+        uri: The folder or ``s3://bucket/prefix`` that a run wrote to.
+        rows: Rows of its manifest.
+        split: Take only those whose column ``split`` has this.
+
+    Yields:
+        ``(H, W)`` or ``(H, W, C)``, uint8 or uint16, with the values of the source's mask.
+
+    Raises:
+        LoaderError: If there is no such image, or one has no mask.
+        StoreError: If one cannot be read.
+        CodecError: If one cannot be decoded.
+    """
+    images = ImageRows(str(uri), select_rows(rows, split))
+    yield from ahead(images.decode_mask, range(len(images)))
 
 
 def ahead(read: Callable[[int], T], numbers: Iterable[int]) -> Generator[T, None, None]:

@@ -1,5 +1,6 @@
 """The rows that a loader reads, and the bytes and pixels that they stand for."""
 
+import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kaleidoscope.errors import LoaderError
-from kaleidoscope.model import BgrImage
-from kaleidoscope.outputs import decode_output, read_output
+from kaleidoscope.model import BgrImage, Mask
+from kaleidoscope.outputs import decode_output, decode_output_mask, read_output
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import Store, open_store
 
@@ -79,6 +80,18 @@ def _require(rows: "pd.DataFrame", columns: Sequence[str]) -> None:
         )
 
 
+def category_names(rows: "pd.DataFrame") -> tuple[str, ...]:
+    """Return the categories of boxes that occur, sorted: the place of one is its class index.
+
+    Raises:
+        LoaderError: If there is no column ``objects``.
+    """
+    _require(rows, ["objects"])
+    texts = rows["objects"].dropna().unique()
+    names = {name for text in texts for name in json.loads(text)["categories"]}
+    return tuple(sorted(names - {None}))
+
+
 class ImageRows:
     """Reads the images of rows by their number.
 
@@ -94,6 +107,11 @@ class ImageRows:
         self._members = (
             {name: rows[name].array for name in ("tar_key", "offset", "length")}
             if "tar_key" in rows.columns
+            else None
+        )
+        self._masks = (
+            {name: rows[name].array for name in ("mask_key", "mask_offset", "mask_size")}
+            if "mask_key" in rows.columns
             else None
         )
         self._opened: tuple[int, Store] | None = None
@@ -124,6 +142,26 @@ class ImageRows:
             CodecError: If it cannot be decoded.
         """
         return decode_output(self.read(index))
+
+    def decode_mask(self, index: int) -> Mask:
+        """Return the image's mask, ``(H, W)`` or ``(H, W, C)``, uint8 or uint16.
+
+        Raises:
+            LoaderError: If the image has none.
+            StoreError: If it cannot be read.
+            CodecError: If it cannot be decoded.
+        """
+        mask_key = None if self._masks is None else self._masks["mask_key"][index]
+        if self._masks is None or not isinstance(mask_key, str):
+            raise LoaderError(
+                f"{self._keys[index]} has no mask; make the images with targets.masks in the "
+                "recipe, and read the manifest with its columns mask_key, mask_offset and mask_size"
+            )
+        tar_key = None if self._members is None else self._members["tar_key"][index]
+        if not isinstance(tar_key, str):
+            return decode_output_mask(read_output(self._store(), mask_key))
+        offset, size = int(self._masks["mask_offset"][index]), int(self._masks["mask_size"][index])
+        return decode_output_mask(read_output(self._store(), mask_key, tar_key, offset, size))
 
     def _store(self) -> Store:
         if self._opened is None or self._opened[0] != os.getpid():

@@ -1,4 +1,4 @@
-"""Images for PyTorch: a data set by number, over objects and over members of tars.
+"""Images for PyTorch: data sets by number, over objects and over members of tars.
 
 Needs ``kaleidoscope[torch]``. For tars read from end to end see
 :mod:`kaleidoscope.loaders.webdataset`.
@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from kaleidoscope.errors import LoaderError
 from kaleidoscope.loaders.rows import (
     ImageRows,
+    category_names,
     class_indices,
     class_names,
     select_rows,
     to_rgb,
 )
 from kaleidoscope.model import BgrImage
+from kaleidoscope.targets import read_objects
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +101,117 @@ class ImageDataset(Dataset[tuple[Any, int]]):
         tensor = to_tensor(image)
         value = tensor if self._transform is None else self._transform(tensor)
         return value, int(self.labels[index])
+
+
+class TargetDataset(Dataset[tuple[Any, Any]]):
+    """The images of rows with their masks and boxes, for segmentation and detection.
+
+    It reads as :class:`ImageDataset` does. Boxes differ in number, so that a ``DataLoader`` needs
+    a ``collate_fn`` for them, such as ``lambda batch: tuple(zip(*batch))``.
+
+    Attributes:
+        rows: The rows, in the order of the numbers.
+        categories: The categories of boxes in the order of their class indices.
+    """
+
+    def __init__(
+        self,
+        uri: str | Path,
+        rows: "pd.DataFrame",
+        *,
+        split: str | None = None,
+        transform: Callable[[torch.Tensor, dict[str, torch.Tensor]], Any] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> None:
+        """Take what to read; nothing is read yet.
+
+        Args:
+            uri: The folder or ``s3://bucket/prefix`` that a run wrote to.
+            rows: Rows of its manifest.
+            split: Take only those whose column ``split`` has this.
+            transform: Called with each image, ``(3, H, W)`` uint8, RGB, and its target; what it
+                returns takes the place of both.
+            categories: Of boxes, in the order of their class indices. None sorts those of all
+                rows, of whatever split.
+
+        Raises:
+            LoaderError: If there is no image of this split, or not all of its images have masks,
+                or not all have boxes that are known.
+        """
+        self.rows = select_rows(rows, split)
+        self._has_masks, self._has_boxes = (
+            _all_have(self.rows, column) for column in ("mask_key", "objects")
+        )
+        if not (self._has_masks or self._has_boxes):
+            raise LoaderError(
+                "the rows have neither mask_key nor objects; make the images with targets.masks "
+                "or targets.boxes in the recipe, or take ImageDataset for images with a class"
+            )
+        if categories is None:
+            categories = category_names(rows) if self._has_boxes else ()
+        self.categories = tuple(categories)
+        self._places = {name: place for place, name in enumerate(self.categories)}
+        self._images = ImageRows(str(uri), self.rows)
+        self._objects = self.rows["objects"].array if self._has_boxes else None
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Return an image, ``(3, H, W)`` uint8, RGB, and its target, as torchvision names it.
+
+        Returns:
+            The target has ``mask``, ``(H, W)`` or ``(C, H, W)`` int64 with the values of the
+            source's mask, if images have masks; and if they have boxes, ``boxes``, ``(N, 4)``
+            float32, left, top, right and bottom in pixels, with ``labels``, ``(N,)`` int64.
+
+        Raises:
+            StoreError: If it cannot be read.
+            CodecError: If it cannot be decoded.
+            LoaderError: If a box is of none of the categories.
+        """
+        image = self._images.decode(index)
+        target: dict[str, torch.Tensor] = {}
+        if self._has_masks:
+            mask = torch.from_numpy(self._images.decode_mask(index).astype(np.int64))
+            target["mask"] = mask if mask.ndim == 2 else mask.permute(2, 0, 1)  # noqa: PLR2004
+        if self._objects is not None:
+            target |= self._boxes(index, (image.shape[1], image.shape[0]))
+        tensor = to_tensor(image)
+        return (tensor, target) if self._transform is None else self._transform(tensor, target)
+
+    def _boxes(self, index: int, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        boxes = read_objects(str(self._objects[index]), size=size)  # type: ignore[index] # has some.
+        if unknown := [box.label for box in boxes if box.label not in self._places]:
+            raise LoaderError(
+                f"{self.rows['output_key'].iloc[index]} has a box of {unknown[0]!r}, which is none "
+                f"of the categories {list(self.categories)}"
+            )
+        edges = [box.to_numbers("pascal_voc", size=size) for box in boxes]
+        places = [self._places[str(box.label)] for box in boxes]
+        return {
+            "boxes": torch.tensor(edges, dtype=torch.float32).reshape(-1, 4),
+            "labels": torch.tensor(places, dtype=torch.int64),
+        }
+
+
+def _all_have(rows: "pd.DataFrame", column: str) -> bool:
+    """Say whether all rows have a value, or none has one.
+
+    Raises:
+        LoaderError: If some have.
+    """
+    if column not in rows.columns:
+        return False
+    have = rows[column].notna()
+    if have.any() and not have.all():
+        row = rows[~have].iloc[0]
+        raise LoaderError(
+            f"{row['output_key']} has no {column} and others have; leave such rows out by "
+            f"rows[rows[{column!r}].notna()]"
+        )
+    return bool(have.all())
 
 
 def to_tensor(image: BgrImage) -> torch.Tensor:
