@@ -13,7 +13,7 @@ comma := ,
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo bench bench-quick bench-dispatch pictures lint types imports \
+.PHONY: help install test demo bench bench-quick bench-dispatch pictures pythons lint types imports \
 	docs docs-serve screenshots check deploy \
 	image kubernetes prefect s3 cluster-up cluster-check cluster-down constraints clean
 
@@ -30,6 +30,9 @@ demo: install ## Run everything on this machine; KEEP=1 leaves the servers up un
 
 pictures: install ## Draw the pictures of the README again.
 	$(BIN)/python -m tools.pictures
+
+pythons: install ## Make and replay the same images with other Pythons; PYTHONS="/path/to/python3.13".
+	PYTHONS="$(PYTHONS)" $(BIN)/python -m tools.pythons
 
 bench: install ## Measure speed, memory and scale beside others; writes docs/benchmarks.
 	$(BIN)/python -m benchmarks
