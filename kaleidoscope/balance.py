@@ -62,12 +62,17 @@ class Balancer:
             RecipeError: If the recipe's selection leaves no node at all.
         """
         self._seed = recipe.seed
-        names = Tree(recipe).selected
-        self._names = tuple(name for name in names if name != ROOT)
-        self._first = (ROOT,) if ROOT in names else ()
-        most = min(len(names), balance.max_per_source or len(names))
+        tree = Tree(recipe)
+        self._names = tuple(name for name in tree.selected if name != ROOT)
+        self._first = (ROOT,) if ROOT in tree.selected else ()
+        self._every = frozenset(tree.selected)
+        self._restricted = {
+            label: frozenset(tree.selected_for(label)) for label in recipe.forbidden_labels
+        }
+        cap = balance.max_per_source or len(self._every)
         self._levels = {
-            label: _Level(counts, balance.images_per_class, most) for label, counts in made.items()
+            label: _Level(counts, balance.images_per_class, min(len(self._possible(label)), cap))
+            for label, counts in made.items()
         }
 
     @property
@@ -90,7 +95,11 @@ class Balancer:
         if level is None:  # It came between two listings, and waits for the next run.
             return made
         num_new = level.next(len(made)) - len(made)
-        return made.union([name for name in self._order(source_key) if name not in made][:num_new])
+        wanted = self._possible(label) - made
+        return made.union([name for name in self._order(source_key) if name in wanted][:num_new])
+
+    def _possible(self, label: Label) -> frozenset[str]:
+        return self._every if label is None else self._restricted.get(label, self._every)
 
     def _order(self, source_key: str) -> Iterable[str]:
         rng = named_rng(self._seed, source_key, "balance")

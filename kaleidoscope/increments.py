@@ -22,7 +22,7 @@ from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Balance, Recipe
 from kaleidoscope.runs import Request, Run, RunKeys, load_report, load_run
 from kaleidoscope.stores import Store
-from kaleidoscope.tree import ROOT, Tree
+from kaleidoscope.tree import Tree
 
 _NAMES_SHOWN = 10
 """Of sources that are gone, in a plan; of nodes, in an error."""
@@ -230,12 +230,7 @@ class MissingSources:
         if self._labels.of(source.key) != done.planned.labels:
             # Rows carry their labels, so all are made again: the same images, with new rows. That
             # comes before the etag, which may have changed as well while the content did not.
-            if not done.nodes <= (wanted := self._wanted_of(source.key)):
-                raise PlanError(
-                    f"{source.key} is labelled {self._labels.label_of(source.key)!r} now, and has "
-                    f"images that not_for forbids ({min(done.nodes - wanted)}, for one); take the "
-                    "label back or choose another destination"
-                )
+            self._check_label(source.key, done)
             return PlannedSource(source, None, done.nodes, _NO_CONTENT)
         if source.etag != done.planned.info.etag:
             # It may have been written again as it was, or in other parts, of which S3 makes etags.
@@ -249,6 +244,23 @@ class MissingSources:
         if not self._retry_failed:
             return None
         return PlannedSource(source, None, self._history.made_before_failing(done))
+
+    def _check_label(self, source_key: str, done: DoneSource) -> None:
+        """Refuse a new label with which images that were made would not be made."""
+        wanted = self._wanted_of(source_key)
+        if done.nodes == wanted:
+            return
+        if self._recipe.select.max_outputs_per_source is not None:
+            trouble = "not_for leaves it other nodes, of which another sample would be drawn"
+        elif done.nodes <= wanted:
+            return
+        else:
+            forbidden = min(done.nodes - wanted)
+            trouble = f"it has images that not_for forbids ({forbidden}, for one)"
+        raise PlanError(
+            f"{source_key} is labelled {self._labels.label_of(source_key)!r} now, and {trouble}; "
+            "take the label back or choose another destination"
+        )
 
 
 def _pairs(
@@ -327,18 +339,7 @@ def nodes_for(recipe: Recipe, label: Label) -> frozenset[str]:
     Raises:
         RecipeError: If the recipe's selection leaves no node at all.
     """
-    copies = [
-        copy
-        for index, step in enumerate(recipe.transforms)
-        if label in step.not_for
-        for copy in recipe.labels(index)
-    ]
-    # The root is no chain, though its name has letters as chains have.
-    return frozenset(
-        name
-        for name in selected_nodes(recipe)
-        if name == ROOT or not any(copy in name for copy in copies)
-    )
+    return frozenset(Tree(recipe).selected_for(label))
 
 
 def find_conflict(earlier: Request, recipe: Recipe) -> str | None:

@@ -40,7 +40,7 @@ class NodeChoice:
     """Which of the nodes that a recipe selects become outputs of one source."""
 
     among: frozenset[str] | None = None
-    """Only these; None for all of them."""
+    """Only these, or a sample of these; None for all of them."""
 
     without: frozenset[str] = frozenset()
     """Not these, which are there already."""
@@ -78,7 +78,8 @@ class PlannedSource:
     info: ObjectInfo
 
     nodes: frozenset[str] | None = None
-    """The outputs that the data set is to have of it; None for all that the recipe selects."""
+    """The outputs that the data set is to have of it, or of which it is to have a sample if the
+    recipe says so; None for all that the recipe selects."""
 
     made: frozenset[str] = frozenset()
     """Those that earlier runs have made."""
@@ -93,9 +94,9 @@ class PlannedSource:
         """Return how many outputs there are to make, at most; the content may be known already.
 
         Args:
-            num_all: How many the recipe selects.
+            num_all: How many the recipe makes of a source, a sample counted as such.
         """
-        num_wanted = num_all if self.nodes is None else len(self.nodes)
+        num_wanted = num_all if self.nodes is None else min(num_all, len(self.nodes))
         return num_wanted - len(self.made) if self.made_sha256 is None else num_wanted
 
     def choice(self, sha256: str) -> NodeChoice:

@@ -247,12 +247,6 @@ class Recipe(_Strict):
                 "balance.max_per_source instead of the latter",
             )
         self._check_targets()
-        if self.forbidden_labels and (self.balance or self.select.max_outputs_per_source):
-            raise PydanticCustomError(
-                "tree",
-                "not_for leaves out nodes of some sources, while balance and "
-                "select.max_outputs_per_source count on all; take one of them away",
-            )
         return self
 
     def _check_targets(self) -> None:

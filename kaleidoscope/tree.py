@@ -140,6 +140,25 @@ class Tree:
             )
         return tuple(names)
 
+    def selected_for(self, label: str | None) -> tuple[str, ...]:
+        """Return the selected nodes without those of steps that are not for a label.
+
+        Args:
+            label: Of a source; None if it has none.
+        """
+        copies = [
+            copy
+            for index, step in enumerate(self._recipe.transforms)
+            if label in step.not_for
+            for copy in self._recipe.labels(index)
+        ]
+        # The root is no chain, though its name has letters as chains have.
+        return tuple(
+            name
+            for name in self.selected
+            if name == ROOT or not any(copy in name for copy in copies)
+        )
+
     def _choose_given(self, choice: NodeChoice) -> tuple[Node, ...]:
         return _needed(_enumerate(self._recipe, self._given), choice.of(self.selected))
 
@@ -154,7 +173,7 @@ class Tree:
 
         Args:
             source_sha256: Of the source's bytes, as hex; decides what is drawn by lot.
-            choice: Which of the selected nodes become outputs.
+            choice: Which of the selected nodes become outputs; a sample is drawn among these.
             order: The steps' indices in the order in which chains apply them; by default the
                 source's own. The outputs are the same in any order.
         """
@@ -164,9 +183,11 @@ class Tree:
             return self._given_nodes(choice)
         outputs = self.selected
         if limit < len(self.selected):
+            among = self.selected if choice.among is None else choice.among
+            possible = [name for name in self.selected if name in among]
             rng = named_rng(self._recipe.seed, source_sha256, "select")
-            drawn = rng.choice(len(self.selected), limit, replace=False)
-            outputs = tuple(self.selected[i] for i in drawn)
+            drawn = rng.choice(len(possible), min(limit, len(possible)), replace=False)
+            outputs = tuple(possible[i] for i in drawn)
         return _needed(_enumerate(self._recipe, order), choice.of(outputs))
 
     def order(self, source_sha256: str) -> tuple[int, ...]:

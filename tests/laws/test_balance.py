@@ -17,14 +17,21 @@ SOURCES = st.dictionaries(NAMES, LABELS, max_size=25)
 BALANCES = st.builds(
     Balance, images_per_class=st.integers(1, 60), max_per_source=st.none() | st.integers(1, 10)
 )
+STEPS = st.fixed_dictionaries(
+    {
+        "name": st.just("HorizontalFlip"),
+        "not_for": st.sampled_from([[], [], ["cats"], ["cats", "dogs"]]),
+    }
+)
 RECIPES = st.builds(
     lambda steps, select, seed: Recipe.from_mapping(
-        {"transforms": ["HorizontalFlip"] * steps, "select": select, "seed": seed}
+        {"transforms": steps, "select": select, "seed": seed}
     ),
-    st.integers(1, 3),
+    st.lists(STEPS, min_size=1, max_size=3),
     st.fixed_dictionaries({"keep_original": st.booleans()}),
     st.integers(0, 3),
 )
+EMPTY: st.SearchStrategy[frozenset[str]] = st.just(frozenset())
 Made = Mapping[str, frozenset[str]]
 
 
@@ -42,12 +49,16 @@ def balance(
 
 
 def some_made(data: st.DataObject, recipe: Recipe, labels: Mapping[str, Label]) -> Made:
-    nodes = st.frozensets(st.sampled_from(Tree(recipe).selected), max_size=6)
-    return {key: data.draw(nodes) for key in labels}
+    nodes = {
+        label: st.frozensets(st.sampled_from(allowed), max_size=6) if allowed else EMPTY
+        for label in set(labels.values())
+        for allowed in [Tree(recipe).selected_for(label)]
+    }
+    return {key: data.draw(nodes[label]) for key, label in labels.items()}
 
 
-def num_possible(recipe: Recipe, wanted: Balance, num_sources: int) -> int:
-    most = min(len(Tree(recipe).selected), wanted.max_per_source or 99)
+def num_possible(recipe: Recipe, wanted: Balance, label: Label, num_sources: int = 1) -> int:
+    most = min(len(Tree(recipe).selected_for(label)), wanted.max_per_source or 99)
     return num_sources * most
 
 
@@ -58,7 +69,7 @@ def test_nodes_are_nodes_of_the_tree_and_what_is_made_stays(
     made = some_made(data, recipe, labels)
     _, nodes = balance(recipe, wanted, labels, made, sorted(labels))
     for key, chosen in nodes.items():
-        assert made[key] <= chosen <= set(Tree(recipe).selected)
+        assert made[key] <= chosen <= set(Tree(recipe).selected_for(labels[key]))
         new = chosen - made[key]
         if recipe.select.keep_original and new:
             assert ROOT in chosen
@@ -75,7 +86,7 @@ def test_a_class_gets_what_it_asks_for_or_all_that_is_possible(
     assert set(classes) == set(labels.values())
     for label, share in classes.items():
         counts = [len(nodes[key]) for key in labels if labels[key] == label]
-        possible = num_possible(recipe, wanted, len(counts))
+        possible = num_possible(recipe, wanted, label, len(counts))
         assert sum(counts) == min(wanted.images_per_class, possible) == share.num_images
         assert share.num_short == max(0, wanted.images_per_class - possible)
         assert share.num_sources == len(counts)
@@ -89,8 +100,8 @@ def test_beside_what_is_made_the_emptiest_sources_are_filled_first(
 ) -> None:
     made = some_made(data, recipe, labels)
     balancer, nodes = balance(recipe, wanted, labels, made, sorted(labels))
-    most = num_possible(recipe, wanted, 1)
     for share in balancer.classes:
+        most = num_possible(recipe, wanted, share.label)
         keys = [key for key in labels if labels[key] == share.label]
         num_made = sum(len(made[key]) for key in keys)
         possible = sum(max(most, len(made[key])) for key in keys)
@@ -128,5 +139,5 @@ def test_sources_that_come_later_never_take_a_class_over_its_number(
     assert third == second
     for label in set(labels.values()):
         counts = [len(second[key]) for key in labels if labels[key] == label]
-        possible = num_possible(recipe, wanted, len(counts))
+        possible = num_possible(recipe, wanted, label, len(counts))
         assert sum(counts) == min(wanted.images_per_class, possible)

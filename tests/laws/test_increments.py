@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kaleidoscope import pipeline
 from kaleidoscope.errors import RecipeError
 from kaleidoscope.increments import find_conflict, selected_nodes
-from kaleidoscope.model import NodeChoice, PlannedSource
+from kaleidoscope.model import NodeChoice, ObjectInfo, PlannedSource
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import Request, Versions
 from kaleidoscope.tree import Growth, Tree
@@ -86,6 +86,21 @@ def test_what_was_made_and_what_is_missing_are_what_is_made_at_once(
     before = {name: wanted[name] for name in wanted if name in made}
     assert not made & new.keys()
     assert same_images({**before, **new}, wanted)
+
+
+@given(STEPS, FIELDS, SHA256, st.data())
+def test_a_sample_is_of_the_nodes_that_are_chosen(
+    steps: list[dict[str, Any]], fields: dict[str, Any], sha256: str, data: st.DataObject
+) -> None:
+    recipe = make_recipe(steps, fields)
+    among = data.draw(st.frozensets(st.sampled_from(sorted(selected_nodes(recipe)))))
+    most = recipe.select.max_outputs_per_source or len(among)
+    made = grow(recipe, sha256, NodeChoice(among))
+    assert made.keys() <= among
+    planned = PlannedSource(ObjectInfo("a.jpg", 1, "e"), among)
+    assert len(made) == min(most, len(among)) == planned.num_missing(Tree(recipe).num_outputs)
+    if among == selected_nodes(recipe):
+        assert same_images(made, grow(recipe, sha256, NodeChoice()))
 
 
 @given(STEPS, STEPS, FIELDS, FIELDS, SHA256)

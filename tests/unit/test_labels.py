@@ -309,10 +309,56 @@ def test_a_source_with_images_that_its_new_label_forbids_is_refused(place: Place
         place.start(flips(), now=NOW + DAY)
 
 
-def test_what_counts_on_all_nodes_goes_with_no_forbidden_step() -> None:
-    for other in ({"balance": {"images_per_class": 3}}, {"select": {"max_outputs_per_source": 2}}):
-        with pytest.raises(RecipeError, match=r"not_for leaves out nodes"):
-            flips(**other)
+def test_a_sample_is_drawn_of_the_nodes_that_a_label_allows(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,left\ncats/1.jpg,right\n")
+    sampled = flips(select={"max_outputs_per_source": 4})
+    planned = place.start(sampled).plan.num_outputs
+    assert place.run(sampled).num_outputs == planned == 2 + 4 + 4
+    nodes = nodes_of(place)
+    assert nodes["cats/0.jpg"] == {"root", "a"}
+    assert {len(nodes["cats/1.jpg"]), len(nodes["flat.jpg"])} == {4}
+    place.source.put("new.jpg", image_files.opencv(".jpg", image_files.picture(33, 40)))
+    assert place.run(sampled, now=NOW + DAY).num_outputs == 4
+    assert nodes_of(place).items() > nodes.items()
+    place.run(sampled, now=NOW + 2 * DAY)
+    assert len(list_runs(place.destination)) == 2
+    data_sets.check_whole(place)
+
+
+def test_a_label_that_leaves_other_nodes_to_draw_from_is_refused(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,left\ncats/1.jpg,right\n")
+    sampled = flips(select={"max_outputs_per_source": 2})
+    place.run(sampled)
+    write(place, "file_name,label\ncats/0.jpg,right\ncats/1.jpg,left\n")
+    with pytest.raises(PlanError, match=r"cats/0.jpg is labelled 'right' now, .*another sample"):
+        place.start(sampled, now=NOW + DAY)
+    write(place, "file_name,label\ncats/0.jpg,left\ncats/1.jpg,up\n")
+    before = data_sets.outputs(place)
+    place.run(sampled, now=NOW + DAY)
+    assert data_sets.outputs(place) == before
+    assert set(place.rows().query("source_key == 'cats/1.jpg'")["label"]) == {"up"}
+
+
+def test_a_class_is_filled_with_the_nodes_that_its_label_allows(place: Place) -> None:
+    write(place, "file_name,label\ncats/0.jpg,left\ncats/1.jpg,right\nflat.jpg,right\n")
+    balanced = flips(balance={"images_per_class": 5})
+    planned = place.start(balanced).plan
+    assert [(share.label, share.num_images, share.num_short) for share in planned.classes] == [
+        ("left", 2, 3),
+        ("right", 5, 0),
+    ]
+    assert place.run(balanced).num_outputs == planned.num_outputs == 7
+    assert nodes_of(place)["cats/0.jpg"] == {"root", "a"}
+    place.run(balanced, now=NOW + DAY)
+    assert len(list_runs(place.destination)) == 1
+    place.source.put("up/new.jpg", image_files.opencv(".jpg", image_files.picture(33, 40)))
+    write(
+        place,
+        "file_name,label\ncats/0.jpg,left\ncats/1.jpg,right\nflat.jpg,right\nup/new.jpg,left\n",
+    )
+    assert place.run(balanced, now=NOW + DAY).num_outputs == 2
+    assert nodes_of(place)["up/new.jpg"] == {"root", "a"}
+    data_sets.check_whole(place)
 
 
 def test_an_empty_not_for_leaves_the_digest() -> None:
