@@ -122,10 +122,12 @@ def report_page(
     num_good = report.num_sources - report.num_failed
     rate = report.num_outputs / report.elapsed_s if report.elapsed_s else 0
     elapsed = format_seconds(report.elapsed_s)
+    recipe = results.run.request.recipe
     loading = loading_snippets(
         report.destination,
-        in_tars=results.run.request.recipe.output.container != "files",
+        in_tars=recipe.output.container != "files",
         has_metadata=has_metadata,
+        has_targets=bool(recipe.target_kinds),
     )
     sections = (
         f"## {report.num_outputs:,} images of {num_good:,} photographs",

@@ -8,14 +8,15 @@ none of the data set then.
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaleidoscope.manifest import ROWS_PER_FILE, SCHEMA
-from kaleidoscope.recipe import Targets
+from kaleidoscope.recipe import Recipe
+from kaleidoscope.transforms import TargetKind
 
 MAX_ROWS = ROWS_PER_FILE
 """Images above which there is no such table. ``datasets`` wants a single one, and it is made in
@@ -51,11 +52,13 @@ _OBJECTS = pa.struct(
 )
 
 
-def columns_for(targets: Targets | None) -> tuple[str, ...]:
-    """Return the columns of the manifest that the table has for sources with these targets."""
-    has_masks = targets is not None and targets.masks is not None
-    has_boxes = targets is not None and targets.boxes is not None
-    return (*COLUMNS, *(["mask_key"] if has_masks else []), *(["objects"] if has_boxes else []))
+_COLUMN_OF: Mapping[TargetKind, str] = {"masks": "mask_key", "boxes": "objects"}
+
+
+def columns_for(recipe: Recipe) -> tuple[str, ...]:
+    """Return the columns of the manifest that the table has for images of a recipe."""
+    kinds = recipe.target_kinds
+    return (*COLUMNS, *(column for kind, column in _COLUMN_OF.items() if kind in kinds))
 
 
 def to_metadata(batches: Iterable[Any], columns: Sequence[str] = COLUMNS) -> bytes:

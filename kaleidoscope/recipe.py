@@ -30,7 +30,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from kaleidoscope.documents import parse_yaml
 from kaleidoscope.errors import RecipeError
 from kaleidoscope.targets import BoxFormat
-from kaleidoscope.transforms import TRANSFORMS, Transform
+from kaleidoscope.transforms import TRANSFORMS, TargetKind, Transform
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """Names of the steps: the first transform is ``a``. They bound the number of steps."""
@@ -251,19 +251,25 @@ class Recipe(_Strict):
 
     def _check_targets(self) -> None:
         for step in self.transforms:
-            for kind in sorted(step.params.cannot_move):
-                if self.targets is not None and getattr(self.targets, kind) is not None:
-                    raise PydanticCustomError(
-                        "tree",
-                        "{name} cannot move {kind} with the pixels; take it out of transforms, or "
-                        "targets.{kind} away",
-                        {"name": step.name, "kind": kind},
-                    )
+            for kind in sorted(self.target_kinds & step.params.cannot_move):
+                raise PydanticCustomError(
+                    "tree",
+                    "{name} cannot move {kind} with the pixels; take it out of transforms, or "
+                    "targets.{kind} away",
+                    {"name": step.name, "kind": kind},
+                )
 
     @property
     def forbidden_labels(self) -> frozenset[str]:
         """Labels for which some step is not."""
         return frozenset(label for step in self.transforms for label in step.not_for)
+
+    @property
+    def target_kinds(self) -> frozenset[TargetKind]:
+        """What sources have that moves with their pixels."""
+        kinds: tuple[TargetKind, ...] = get_args(TargetKind)
+        targets = self.targets
+        return frozenset(k for k in kinds if targets is not None and getattr(targets, k))
 
     @property
     def masks_folder(self) -> str | None:

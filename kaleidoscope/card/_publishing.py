@@ -51,7 +51,7 @@ def write_card(destination: Store) -> str:
     facts = gather(lineage)
     has_metadata = 0 < facts.counts.num_images <= MAX_ROWS and not facts.counts.in_tars
     if has_metadata:
-        columns = columns_for(load_request(destination, lineage.runs[-1]).recipe.targets)
+        columns = columns_for(load_request(destination, lineage.runs[-1]).recipe)
         destination.put(METADATA_KEY, to_metadata(lineage.scan(columns), columns))
     else:
         destination.delete([METADATA_KEY])

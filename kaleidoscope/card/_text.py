@@ -41,8 +41,8 @@ def front_matter(facts: Facts, *, has_metadata: bool) -> str:
         ],
         "tags": ["augmentation", "image", "kaleidoscope"],
     }
-    if any(facts.counts.labels):
-        document["task_categories"] = ["image-classification"]
+    if tasks := _tasks(facts):
+        document["task_categories"] = tasks
     paths: list[str] = []
     if has_metadata:
         # Named one by one, since a class folder called test would else be taken for a split.
@@ -54,6 +54,17 @@ def front_matter(facts: Facts, *, has_metadata: bool) -> str:
             {"config_name": "default", "data_files": [{"split": "train", "path": paths}]}
         ]
     return f"---\n{yaml.safe_dump(document, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _tasks(facts: Facts) -> list[str]:
+    """Return what the data set can be trained for, in the hub's words."""
+    kinds = facts.requests[-1].recipe.target_kinds
+    possible = {
+        "image-classification": any(facts.counts.labels),
+        "image-segmentation": "masks" in kinds,
+        "object-detection": "boxes" in kinds,
+    }
+    return [task for task, is_possible in possible.items() if is_possible]
 
 
 def _patterns(facts: Facts) -> list[str]:
@@ -149,23 +160,29 @@ def _failures(facts: Facts) -> str:
 def _loading(facts: Facts, *, has_metadata: bool) -> str:
     in_tars = facts.counts.in_tars > 0
     return "## Loading\n\n" + loading_snippets(
-        facts.uri, in_tars=in_tars, has_metadata=has_metadata
+        facts.uri,
+        in_tars=in_tars,
+        has_metadata=has_metadata,
+        has_targets=bool(facts.requests[-1].recipe.target_kinds),
     )
 
 
-def loading_snippets(uri: str, *, in_tars: bool, has_metadata: bool) -> str:
+def loading_snippets(uri: str, *, in_tars: bool, has_metadata: bool, has_targets: bool) -> str:
     """Return in Markdown how a data set is loaded, a snippet for each library.
 
     Args:
         uri: The destination.
         in_tars: Whether images are members of tars.
         has_metadata: Whether Hugging Face's table lies beside the images.
+        has_targets: Whether images have masks or boxes.
     """
     parts = [
         _SPLIT.format(uri=uri),
         _snippet("PyTorch (`kaleidoscope[torch]`)", _TORCH, uri),
         _snippet("OpenCV", _PLAIN, uri),
     ]
+    if has_targets:
+        parts.insert(1, _snippet("PyTorch, with masks and boxes", _TARGETS, uri))
     if in_tars:
         parts.append(_snippet("WebDataset (`kaleidoscope[webdataset]`)", _WEBDATASET, uri))
     parts.append(_snippet("Hugging Face (`kaleidoscope[huggingface]`)", _STREAM, uri))
@@ -198,6 +215,14 @@ from kaleidoscope.loaders.torch import ImageDataset
 
 train = ImageDataset(uri, rows, split="train")  # transform= takes (3, H, W) uint8, RGB
 for images, labels in DataLoader(train, batch_size=64, shuffle=True, num_workers=2):
+    ...
+"""
+
+_TARGETS = """\
+from kaleidoscope.loaders.torch import TargetDataset
+
+train = TargetDataset(uri, rows, split="train")
+for image, target in train:  # target has "mask", or "boxes" and "labels", or all of them
     ...
 """
 

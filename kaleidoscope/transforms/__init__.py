@@ -16,6 +16,7 @@ from kaleidoscope.transforms._base import (
     Interval,
     Operation,
     ParamValue,
+    TargetKind,
     Transform,
     as_mask,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Interval",
     "Operation",
     "ParamValue",
+    "TargetKind",
     "Transform",
     "as_mask",
     "load_operation",

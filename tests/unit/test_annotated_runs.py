@@ -10,7 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 
+from kaleidoscope.card import write_card
 from kaleidoscope.codecs import decode_mask
 from kaleidoscope.errors import PlanError, RecipeError
 from kaleidoscope.lease import Holder, hold
@@ -350,6 +352,15 @@ def test_what_a_prune_takes_out_takes_its_masks_with_it(place: Place) -> None:
     assert (pruned.num_sources, pruned.num_outputs, pruned.num_objects) == (1, 16, 32)
     assert not [key for key in place.output_keys() if "cats/1-" in key]
     assert is_whole(place)
+
+
+def test_the_card_says_what_the_data_set_is_for_and_how_masks_are_loaded(place: Place) -> None:
+    place.run(recipe())
+    text = write_card(place.destination)
+    _, matter, body = text.split("---\n", 2)
+    tasks = yaml.safe_load(matter)["task_categories"]
+    assert tasks == ["image-classification", "image-segmentation", "object-detection"]
+    assert 'TargetDataset(uri, rows, split="train")' in body
 
 
 class _Wave(Transform):
