@@ -1,29 +1,25 @@
 """What is known of sources before they are read: labels, boxes, and which masks they have.
 
-Labels are the folders that sources lie in, or come from a table beside them: CSV, parquet or JSON
-lines with a column ``file_name``, the source's key relative to the source prefix. A column
-``label`` takes the place of the folder; a source without a row, or with an empty cell, then has no
-label, since its folder need not be one. A column ``objects`` has boxes. All other columns travel
-as attributes. CSV knows no types, so its values stay text and ``007`` keeps its zeros.
+Labels are the folders that sources lie in, or come from a table beside them, see
+:mod:`kaleidoscope.annotations`, with a column ``file_name``, the source's key relative to the
+source prefix. A column ``label`` takes the place of the folder; a source without a row, or with an
+empty cell, then has no label, since its folder need not be one. A column ``objects`` has boxes. All
+other columns travel as attributes.
 
 A planner holds the table and the names of masks in memory, about 500 bytes for a row with two
 short attributes, and puts into the plan of each shard what is known of its sources.
 """
 
-import csv
-import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, TypeAlias
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from kaleidoscope.annotations import Row, read_rows
 from kaleidoscope.errors import ObjectMissingError, PlanError, TargetError
 from kaleidoscope.identity import label_of
 from kaleidoscope.masks import Masks, find_masks
@@ -35,8 +31,6 @@ from kaleidoscope.targets import check_objects
 _NAMES_SHOWN = 5
 
 _OBJECTS = "objects"
-
-_Row: TypeAlias = Mapping[str, Any]
 
 
 class Labels:
@@ -128,8 +122,8 @@ def _read_table(source: Store, key: str, targets: Targets) -> _Table:
         raise PlanError(f"{origin} are not there; check targets.labels") from error
     reader = _TableReader(origin, has_boxes=targets.boxes is not None)
     try:
-        reader.read(_rows(PurePosixPath(key).suffix, data))
-    except (pa.ArrowException, csv.Error, OSError, ValueError, RecursionError) as error:
+        reader.read(read_rows(data, PurePosixPath(key).suffix, origin=origin))
+    except ValueError as error:  # NaN in attributes, which JSON does not have.
         raise PlanError(f"{origin} cannot be read: {error}") from error
     rows = reader.finish()
     return _Table(origin, rows, SourceLabels() if reader.has_label else None)
@@ -146,7 +140,7 @@ class _TableReader:
         self._labels: dict[str, SourceLabels] = {}
         self._twice: dict[str, None] = {}
 
-    def read(self, rows: Iterable[_Row]) -> None:
+    def read(self, rows: Iterable[Row]) -> None:
         for number, row in enumerate(rows, start=1):
             attributes = dict(row)
             name = attributes.pop("file_name", None)
@@ -208,45 +202,6 @@ class _TableReader:
         return {
             name: replace(labels, label=label_of(name)) for name, labels in self._labels.items()
         }
-
-
-def _rows(extension: str, data: bytes) -> Iterator[_Row]:
-    """Yield the rows of a table of one of the three kinds."""
-    match extension:
-        case ".parquet":
-            for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
-                yield from batch.to_pylist()
-        case ".csv":
-            yield from _csv_rows(data.decode("utf-8-sig"))
-        case _:
-            yield from _json_rows(data.decode("utf-8-sig"))
-
-
-def _csv_rows(text: str) -> Iterator[_Row]:
-    # Strict, or an open quote would take the rest of the table for one cell.
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header = next(lines, [])
-    if len(set(header)) < len(header):
-        raise ValueError(f"a column stands twice in {', '.join(header)}")
-    for cells in lines:
-        if not cells:  # An empty line.
-            continue
-        if len(cells) != len(header):
-            raise ValueError(
-                f"line {lines.line_num} has {len(cells)} cells and the header {len(header)}"
-            )
-        yield {name: cell or None for name, cell in zip(header, cells, strict=True)}
-
-
-def _json_rows(text: str) -> Iterator[_Row]:
-    # Not splitlines, which parts lines at characters that JSON strings may hold.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} must be a JSON object, got {line:.80}")  # noqa: TRY004 -- of the file, not the caller.
-        yield row
 
 
 def _to_json(attributes: Mapping[str, Any]) -> str | None:

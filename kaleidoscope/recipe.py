@@ -150,9 +150,10 @@ class Targets(_Strict):
 
     labels: str | None = Field(
         default=None,
-        pattern=r"^[^/].*\.(csv|parquet|jsonl)$",
+        pattern=r"^[^/].*\.(csv|parquet|jsonl|json)$",
         description="Key of a table in the source prefix with a column file_name, a key as well. "
-        "Its column label replaces the folder's name; the others become attributes.",
+        "Its column label replaces the folder's name; the others become attributes. A .json file "
+        "is taken for COCO's.",
     )
     masks: str | None = Field(
         default=None,
@@ -181,6 +182,8 @@ class Targets(_Strict):
             raise PydanticCustomError(
                 "targets", "boxes come from the column objects of a table; name it in labels"
             )
+        if self.labels is not None and self.labels.endswith(".json") and self.boxes != "coco":
+            raise PydanticCustomError("targets", "a .json file is COCO's and has boxes: coco")
         return self
 
 

@@ -381,3 +381,60 @@ def test_a_transform_that_cannot_move_boxes_is_refused_where_there_are_some(
     assert recipe(["_Wave"], targets={"masks": "masks"}).masks_folder == "masks"
     with pytest.raises(RecipeError, match=r"_Wave cannot move boxes with the pixels; take it out"):
         recipe(["_Wave"])
+
+
+COCO: dict[str, Any] = {
+    "images": [{"id": 9, "file_name": "flat.jpg"}, {"id": 3, "file_name": "cats/0.jpg"}],
+    "categories": [{"id": 17, "name": "cat"}, {"id": 51, "name": "bowl"}],
+    "annotations": [
+        {"id": 1, "image_id": 3, "category_id": 51, "bbox": [1, 2, 3.5, 4], "iscrowd": 0},
+        {"id": 2, "image_id": 3, "category_id": 17, "bbox": [5, 6, 7, 8], "area": 56.0},
+        {"id": 3, "image_id": 3, "category_id": 17, "bbox": [0, 0, 64, 48], "iscrowd": 1},
+    ],
+}
+
+
+def coco(**changed: Any) -> bytes:
+    return json.dumps({**COCO, **changed}).encode()
+
+
+COCO_RECIPE: dict[str, Any] = {"targets": {"labels": "instances.json", "boxes": "coco"}}
+
+
+def test_boxes_come_from_a_coco_file(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.source.put("instances.json", coco())
+    place.source.delete([f"masks/{name}.png" for name in ("cats/0", "cats/1", "flat")])
+    made = recipe([{"name": "HorizontalFlip"}], **COCO_RECIPE)
+    assert plan(place, made).lacking == {"a row in instances.json": 1}
+    assert "1 annotations are of crowds (iscrowd) and are left out" in caplog.text
+    place.run(made)
+    roots = {row["source_key"]: row for row in records(place) if row["node"] == "root"}
+    objects = json.loads(roots["cats/0.jpg"]["objects"])
+    assert objects["bbox"] == [[1.0, 2.0, 3.5, 4.0], [5.0, 6.0, 7.0, 8.0]]
+    assert objects["categories"] == ["bowl", "cat"]
+    assert json.loads(roots["flat.jpg"]["objects"])["bbox"] == []
+    assert roots["cats/1.jpg"]["objects"] is None
+    assert roots["cats/0.jpg"]["label"] == "cats"
+    assert roots["cats/0.jpg"]["attributes"] == '{"image_id":3}'
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"[]", "a .json file must be COCO's"),
+        (b'{"images": []}', "a .json file must be COCO's, .*'categories'"),
+        (coco(categories=[]), "a .json file must be COCO's, .*51"),
+        (coco(images=COCO["images"][:1]), r"1 image_id of annotations are of no image \(3, for"),
+        (coco()[:-9], "cannot be read"),
+    ],
+)
+def test_a_damaged_coco_file_is_refused(place: Place, data: bytes, message: str) -> None:
+    place.source.put("instances.json", data)
+    with pytest.raises(PlanError, match=message):
+        plan(place, recipe(**COCO_RECIPE))
+
+
+@pytest.mark.parametrize("boxes", [None, "yolo"])
+def test_a_coco_file_has_boxes_in_the_format_of_coco(boxes: str | None) -> None:
+    with pytest.raises(RecipeError, match=r"a \.json file is COCO's and has boxes: coco"):
+        recipe(targets={"labels": "instances.json", "boxes": boxes})
