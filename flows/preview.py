@@ -11,7 +11,10 @@ from prefect.runtime import flow_run
 from flows.form import PreviewForm, asks
 from flows.markdown import picture, table
 from flows.places import Places
-from kaleidoscope.errors import CodecError, PlanError
+from kaleidoscope.card import code
+from kaleidoscope.errors import CodecError, PlanError, RecipeError
+from kaleidoscope.identity import label_of
+from kaleidoscope.labels import find_label
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.memory import predict_peak_bytes
 from kaleidoscope.pipeline import StartOptions, make_plan
@@ -80,24 +83,30 @@ def draw(
     """Return the key of the photograph that is shown, and its contact sheet.
 
     Raises:
-        PlanError: If none is named, and none of the first can be decoded.
+        PlanError: If none is named, and none of the first can be shown.
         CodecError: If the named one cannot be decoded.
+        RecipeError: If nothing is made of the named one, for its label.
         StoreError: If it cannot be read.
     """
     if form.image:
         name = form.image.strip()
         folder, _, key = name.rpartition("/")
-        store, key = (places.open(folder), key) if "://" in name else (source, name)
-        return name, _sheet(store.get(key).data, recipe, name, form.recipe_name)
+        if "://" not in name:
+            label = _label(source, recipe, name)
+            return name, _sheet(source.get(name).data, recipe, name, form.recipe_name, label)
+        # It lies elsewhere, and no table of the source knows it.
+        data = places.open(folder).get(key).data
+        return name, _sheet(data, recipe, name, form.recipe_name, label_of(name))
     errors = []
     for key in _first_keys(source):
         try:
-            return key, _sheet(source.get(key).data, recipe, key, form.recipe_name)
-        except CodecError as error:
+            label = _label(source, recipe, key)
+            return key, _sheet(source.get(key).data, recipe, key, form.recipe_name, label)
+        except (CodecError, RecipeError) as error:
             get_run_logger().warning("%s cannot be shown: %s", key, error)
             errors.append(f"{key}: {error}")
     raise PlanError(
-        f"none of the first {len(errors)} photographs under {source.uri} can be decoded: "
+        f"none of the first {len(errors)} photographs under {source.uri} can be shown: "
         f"{'; '.join(errors)}; name another as image"
         if errors
         else f"there is no image under {source.uri}; check the source"
@@ -109,9 +118,18 @@ def _first_keys(source: Store) -> Iterator[str]:
         yield info.key
 
 
-def _sheet(data: bytes, recipe: Recipe, name: str, recipe_name: str) -> ContactSheet:
+def _label(source: Store, recipe: Recipe, key: str) -> str | None:
+    """Return the label of a photograph where the recipe asks for it; a table is read for it."""
+    return find_label(source, recipe.targets, key) if recipe.forbidden_labels else None
+
+
+def _sheet(
+    data: bytes, recipe: Recipe, name: str, recipe_name: str, label: str | None
+) -> ContactSheet:
     for style in STYLES:
-        sheet = contact_sheet(data, recipe, image_name=name, recipe_name=recipe_name, style=style)
+        sheet = contact_sheet(
+            data, recipe, label=label, image_name=name, recipe_name=recipe_name, style=style
+        )
         if len(sheet.data) <= MAX_SHEET_BYTES:
             break
     return sheet
@@ -131,6 +149,8 @@ def preview_page(
     """
     facts = plan_facts(plan, cpus=replicas, peak_bytes=peak_bytes)
     left_out = f" {sheet.num_left_out:,} more are not shown." if sheet.num_left_out else ""
+    not_for = f" The recipe's other images are {code(sheet.not_for)}." if sheet.not_for else ""
+    how_to_read = f"Names say which transforms were applied, in order.{left_out}{not_for}"
     tiles = ((tile.node, ", ".join(tile.operations) or "the original") for tile in sheet.tiles)
     return "\n\n".join(
         (
@@ -139,7 +159,7 @@ def preview_page(
             f"### What a run would make and cost, with {replicas} replicas",
             table(("", "of all photographs"), facts) if plan.num_shards else describe_idle(plan),
             "Nothing has been written. `augment` takes the same form.",
-            f"### Every image\n\nNames say which transforms were applied, in order.{left_out}",
+            f"### Every image\n\n{how_to_read}",
             table(("image", "what was done"), tiles),
         )
     )

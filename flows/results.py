@@ -13,6 +13,7 @@ from flows.plots import bars, rate_over_time
 from kaleidoscope.card import cell, code, loading_snippets
 from kaleidoscope.errors import KaleidoscopeError
 from kaleidoscope.identity import CARD_KEY, METADATA_KEY
+from kaleidoscope.labels import planned_label
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.manifest import ShardFacts, read_shard_facts, sources_from_parquet
 from kaleidoscope.planning import Plan
@@ -157,6 +158,7 @@ def draw_sheet(results: Results, source: Store, destination: Store) -> str:
             drawn = contact_sheet(
                 source.get(planned.info.key).data,
                 run.request.recipe,
+                label=planned_label(planned),
                 image_name=planned.info.key,
                 recipe_name=results.recipe_name,
                 style=SMALL_SHEET,
@@ -167,9 +169,10 @@ def draw_sheet(results: Results, source: Store, destination: Store) -> str:
         if len(drawn.data) > MAX_SHEET_SIZE:
             return f"Its contact sheet is too large for this page: {format_bytes(len(drawn.data))}."
         more = f" {drawn.num_left_out:,} more are not drawn." if drawn.num_left_out else ""
+        not_for = f" The recipe's other images are {code(drawn.not_for)}." if drawn.not_for else ""
         title = f"Contact sheet of {drawn.num_tiles} images"
         sheet = picture(title, drawn.data, f"image/{drawn.format}")
-        return f"{sheet}\n\n{drawn.num_tiles:,} images of {code(planned.info.key)}.{more}"
+        return f"{sheet}\n\n{drawn.num_tiles:,} images of {code(planned.info.key)}.{more}{not_for}"
     return ""
 
 

@@ -23,7 +23,7 @@ from kaleidoscope.annotations import Row, read_rows
 from kaleidoscope.errors import ObjectMissingError, PlanError, TargetError
 from kaleidoscope.identity import label_of
 from kaleidoscope.masks import Masks, find_masks
-from kaleidoscope.model import ObjectInfo, SourceLabels
+from kaleidoscope.model import ObjectInfo, PlannedSource, SourceLabels
 from kaleidoscope.recipe import Targets
 from kaleidoscope.stores import Store
 from kaleidoscope.targets import check_objects
@@ -68,6 +68,29 @@ class Labels:
         """Return the class of a source; None if it has none."""
         labels = self.of(source_key)
         return label_of(source_key) if labels is None else labels.label
+
+
+def planned_label(planned: PlannedSource) -> str | None:
+    """Return the class that a source of a plan has; None if it has none."""
+    labels = planned.labels
+    return label_of(planned.info.key) if labels is None else labels.label
+
+
+def find_label(source: Store, targets: Targets | None, source_key: str) -> str | None:
+    """Return the class of one source, with no look at the others; None if it has none.
+
+    Args:
+        source: Where the table lies, if there is one.
+        targets: What a recipe says of it.
+        source_key: Relative to the source prefix.
+
+    Raises:
+        PlanError: If the table is missing or damaged.
+    """
+    if targets is None or targets.labels is None:
+        return label_of(source_key)
+    table = _read_table(source, targets.labels, targets)
+    return Labels(table.rows, unlisted=table.unlisted).label_of(source_key)
 
 
 def load_labels(source: Store, targets: Targets, listed: Iterable[ObjectInfo]) -> Labels:

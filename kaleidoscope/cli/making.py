@@ -171,6 +171,13 @@ def preview(
         Path, typer.Option("--output", "-o", help="PNG, JPEG or WebP.", dir_okay=False)
     ] = Path("contact-sheet.png"),
     seed: Seed = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Its label, should the recipe have not_for. By default its folder, or what the "
+            "recipe's table of labels in a folder above says."
+        ),
+    ] = None,
 ) -> None:
     """Draw the whole tree of one photograph as a contact sheet.
 
@@ -182,13 +189,33 @@ def preview(
     file_format = _SHEET_FORMATS.get(output.suffix.lower())
     if file_format is None:
         raise typer.BadParameter(f"--output must end with {', '.join(_SHEET_FORMATS)}: {output}")
+    loaded = load_recipe(recipe, seed=seed)
     sheet = contact_sheet(
         image.read_bytes(),
-        load_recipe(recipe, seed=seed),
+        loaded,
+        label=_find_label(image, loaded) if label is None else label,
         image_name=image.name,
         recipe_name=recipe,
         style=SheetStyle(format=file_format),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(sheet.data)
-    typer.echo(f"{output}: {sheet.num_tiles:,} images")
+    not_for = f", {sheet.not_for}" if sheet.not_for else ""
+    typer.echo(f"{output}: {sheet.num_tiles:,} images{not_for}")
+
+
+def _find_label(image: Path, recipe: "Recipe") -> str | None:
+    """Return the label of a photograph, of whose source only the table, if any, tells the place."""
+    from kaleidoscope.labels import find_label
+    from kaleidoscope.stores import LocalStore
+
+    if not recipe.forbidden_labels:
+        return None
+    path = image.resolve()
+    if recipe.targets is None or recipe.targets.labels is None:
+        return path.parent.name or None
+    for folder in path.parents:
+        if (folder / recipe.targets.labels).is_file():
+            key = path.relative_to(folder).as_posix()
+            return find_label(LocalStore(folder), recipe.targets, key)
+    return None

@@ -6,13 +6,14 @@ from typing import Literal, TypeAlias
 
 from kaleidoscope.augment import Augmenter, Root
 from kaleidoscope.codecs import EncodeSpec, encode
-from kaleidoscope.errors import SettingsError
+from kaleidoscope.errors import RecipeError, SettingsError
+from kaleidoscope.model import NodeChoice
 from kaleidoscope.preview.captions import describe
 from kaleidoscope.preview.drawing import Drawing
 from kaleidoscope.preview.layout import MIN_TILE_PX, Layout, arrange
 from kaleidoscope.preview.page import Box
 from kaleidoscope.recipe import LETTERS, Recipe, Select
-from kaleidoscope.tree import ROOT, Node, Tree
+from kaleidoscope.tree import ALL_NODES, ROOT, Node, Tree
 
 SheetFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 
@@ -83,6 +84,9 @@ class ContactSheet:
     """The root first if it is an output, then by depth and in the order of the tree."""
     num_left_out: int
     """Outputs that ``max_tiles`` kept off the sheet."""
+    not_for: str = ""
+    """Steps without which the tree is drawn, since they are not for the photograph's label, for
+    example ``not for left: b HorizontalFlip``."""
 
     @property
     def num_tiles(self) -> int:
@@ -90,38 +94,42 @@ class ContactSheet:
         return len(self.tiles)
 
 
-def contact_sheet(
+def contact_sheet(  # noqa: PLR0913 -- a photograph, a recipe, and what to call and draw them.
     data: bytes,
     recipe: Recipe,
     *,
+    label: str | None = None,
     image_name: str = "photograph",
     recipe_name: str = "",
     style: SheetStyle = SheetStyle(),
 ) -> ContactSheet:
     """Grow the tree of a source and draw all outputs of it on one page.
 
-    The same source, recipe, names and style give the same bytes.
+    The same source, recipe, label, names and style give the same bytes.
 
     Args:
         data: The source's bytes.
         recipe: What to make of it.
+        label: The source's, which may forbid some steps; None if it has none.
         image_name: The sheet's heading.
         recipe_name: What the user calls the recipe; by default the sheet gives its digest.
         style: Size and format.
 
     Raises:
         CodecError: If ``data`` is not an image that can be decoded within the recipe's limits.
-        RecipeError: If the recipe's selection leaves no node at all.
+        RecipeError: If the recipe's selection leaves no node at all, or none for the label.
         TransformError: If a transform cannot be applied to this image.
     """
     root = Augmenter(recipe).root(data)
-    outputs = _outputs(recipe, root)
+    outputs = _outputs(recipe, root, label)
+    not_for = _not_for(recipe, label)
     shown = outputs[: style.max_tiles]
     num_left_out = len(outputs) - len(shown)
     drawing = Drawing(_arrange(shown, recipe, root, style), recipe)
     tiles, num_bytes = _draw_tiles(drawing, _only(recipe, shown), root)
     drawing.heading(
-        image_name, _facts(recipe, root, recipe_name, _count(tiles, outputs, num_bytes))
+        image_name,
+        _facts(recipe, root, recipe_name, _count(tiles, outputs, num_bytes), not_for),
     )
     drawing.legend()
     drawing.bands(num_left_out)
@@ -135,12 +143,27 @@ def contact_sheet(
         height=height,
         tiles=tiles,
         num_left_out=num_left_out,
+        not_for=not_for,
     )
 
 
-def _outputs(recipe: Recipe, root: Root) -> tuple[Node, ...]:
-    nodes = (node for node in Tree(recipe).nodes(root.sha256) if node.is_output)
+def _outputs(recipe: Recipe, root: Root, label: str | None) -> tuple[Node, ...]:
+    tree, choice = Tree(recipe), ALL_NODES
+    if label in recipe.forbidden_labels:
+        choice = NodeChoice(frozenset(tree.selected_for(label)))
+    nodes = [node for node in tree.nodes(root.sha256, choice=choice) if node.is_output]
+    if not nodes:
+        raise RecipeError(
+            f"nothing is made of a photograph labelled {label!r}: all that select leaves of the "
+            "tree is not for it"
+        )
     return tuple(sorted(nodes, key=lambda node: node.depth))  # Stable, so siblings stay together.
+
+
+def _not_for(recipe: Recipe, label: str | None) -> str:
+    steps = zip(LETTERS, recipe.transforms, strict=False)
+    names = [f"{letter} {step.name}" for letter, step in steps if label in step.not_for]
+    return f"not for {label}: {', '.join(names)}" if names else ""
 
 
 def _only(recipe: Recipe, shown: Sequence[Node]) -> Recipe:
@@ -188,8 +211,10 @@ def _count(tiles: Sequence[Tile], outputs: Sequence[Node], num_bytes: int) -> st
     )
 
 
-def _facts(recipe: Recipe, root: Root, recipe_name: str, count: str) -> str:
+def _facts(recipe: Recipe, root: Root, recipe_name: str, count: str, not_for: str) -> str:
     facts = [count, f"recipe {recipe_name or recipe.digest}", f"seed {recipe.seed}"]
     if recipe.order == "shuffled":
         facts.append("order " + " ".join(LETTERS[step] for step in Tree(recipe).order(root.sha256)))
+    if not_for:
+        facts.append(not_for)
     return "  ·  ".join(facts)

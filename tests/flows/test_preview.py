@@ -50,6 +50,23 @@ def test_the_page_shows_all_images_of_a_photograph_and_the_plan(
     assert sorted(photos.rglob("*")) == before
 
 
+def test_what_is_not_for_the_label_of_the_photograph_is_not_shown(
+    photos: Path, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flips = "{normalize: {side: 32}, transforms: [{name: HorizontalFlip, not_for: [dogs]}, Rotate]"
+    monkeypatch.setattr(f"{__name__}.RECIPE", f"{flips}}}")
+    _, page = shown(client, source=str(photos), image="dogs/rex.jpg")
+    assert "## 2 images of dogs/rex.jpg" in page
+    assert "The recipe's other images are `not for dogs: a HorizontalFlip`." in page
+    assert "| images | 12, " in page
+    assert "other images" not in shown(client, source=str(photos), image="cats/tom.jpg")[1]
+    elsewhere = f"{photos.as_uri()}/dogs/rex.jpg"
+    assert "## 2 images of " in shown(client, source=str(photos), image=elsewhere)[1]
+    (photos / "labels.csv").write_text("file_name,label\ncats/tim.jpg,dogs\n")
+    monkeypatch.setattr(f"{__name__}.RECIPE", f"{flips}, targets: {{labels: labels.csv}}}}")
+    assert "## 2 images of cats/tim.jpg" in shown(client, source=str(photos))[1]
+
+
 def test_what_is_done_in_the_destination_is_left_out_of_the_plan(
     photos: Path, tmp_path: Path, client: SyncPrefectClient
 ) -> None:

@@ -18,9 +18,11 @@ from prefect.client.schemas.objects import Artifact, State
 from flows import results
 from flows.augment import augment
 from flows.plots import bars, rate_over_time, thin_out
-from flows.results import Results, report_page
+from flows.results import Results, draw_sheet, report_page
+from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import list_runs, load_report, load_run
 from kaleidoscope.stores import open_store
+from tests import data_sets
 
 RECIPE = """
 normalize: {side: 32}
@@ -74,6 +76,16 @@ def test_a_run_leaves_a_page_and_a_table_and_the_next_says_that_there_is_nothing
     again = artifacts_of(client, form)
     assert "Nothing to do" in str(again["augment-report"].data)
     assert "augment-shards" not in again
+
+
+def test_the_sheet_lacks_what_is_not_for_the_label_of_the_photograph(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"left/a.jpg": data_sets.plain_images(1)["a/000.jpg"]})
+    flip = {"name": "HorizontalFlip", "not_for": ["left"]}
+    report = place.run(Recipe.from_mapping({"transforms": [flip, "Rotate"]}))
+    ended = Results(load_run(place.destination, report.run_id), report, (), "flips")
+    text = draw_sheet(ended, place.source, place.destination)
+    assert "\n\n2 images of `left/a.jpg`. " in text
+    assert "The recipe's other images are `not for left: a HorizontalFlip`." in text
 
 
 @pytest.mark.usefixtures("server")

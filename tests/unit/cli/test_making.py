@@ -92,6 +92,33 @@ def test_preview_writes_a_png_of_the_tree(command: Command, recipe: Path, tmp_pa
     assert probe(sheet.read_bytes(), max_pixels=10**8).format == "png"
 
 
+FLIPS = "transforms: [Contrast, {name: HorizontalFlip, not_for: [left]}]\nnormalize: {side: 32}\n"
+
+
+def test_preview_leaves_out_what_is_not_for_the_label_of_the_photograph(
+    command: Command, tmp_path: Path
+) -> None:
+    photograph = tmp_path / "left" / "photo.jpg"
+    photograph.parent.mkdir()
+    photograph.write_bytes(next(PHOTOS.rglob("*.jpg")).read_bytes())
+    recipe, sheet = tmp_path / "flips.yaml", tmp_path / "sheet.png"
+
+    def shown(*options: str) -> str:
+        code, out, _ = command("preview", photograph, "-r", recipe, "-o", sheet, *options)
+        assert code == 0
+        return out.strip().removeprefix(f"{sheet}: ")
+
+    recipe.write_text(FLIPS)
+    assert shown() == "2 images, not for left: b HorizontalFlip"
+    assert shown("--label", "right") == "4 images"
+    recipe.write_text(f"{FLIPS}targets: {{labels: labels.csv}}\n")
+    assert shown() == "4 images"  # There is no table.
+    (tmp_path / "labels.csv").write_text("file_name,label\nleft/photo.jpg,right\n")
+    assert shown() == "4 images"
+    (tmp_path / "labels.csv").write_text("file_name,label\nleft/photo.jpg,left\n")
+    assert shown() == "2 images, not for left: b HorizontalFlip"
+
+
 def test_one_bad_photograph_more_is_judged_by_the_whole_data_set(
     command: Command, photos: Path, recipe: Path, tmp_path: Path
 ) -> None:
