@@ -71,8 +71,12 @@ class Drawing:
             facts, (left, top + self._px(58)), Type(self._px(16), 400, GREY), width=room
         )
 
-    def legend(self) -> None:
-        """List the steps of the recipe with their letters, colours and ranges."""
+    def legend(self, label: str | None) -> None:
+        """List the steps of the recipe with their letters, colours and ranges.
+
+        Args:
+            label: Of the photograph; a step that is not for it says so in place of its ranges.
+        """
         metrics = self._layout.metrics
         room = self._layout.width - metrics.margin - self._text_left
         num_columns = 1 if metrics.legend_rows == metrics.num_steps else LEGEND_COLUMNS
@@ -87,7 +91,7 @@ class Drawing:
             x = self.page.write(step.name, (left + self._px(26), baseline), Type(self._px(15)))
             x += self._px(10)
             self.page.write(
-                describe_ranges(step),
+                f"not for {label}" if label in step.not_for else describe_ranges(step),
                 (x, baseline),
                 Type(self._px(13), 400, GREY),
                 width=left + column_width - self._px(12) - x,

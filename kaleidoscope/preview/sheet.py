@@ -122,16 +122,15 @@ def contact_sheet(  # noqa: PLR0913 -- a photograph, a recipe, and what to call 
     """
     root = Augmenter(recipe).root(data)
     outputs = _outputs(recipe, root, label)
-    not_for = _not_for(recipe, label)
     shown = outputs[: style.max_tiles]
     num_left_out = len(outputs) - len(shown)
     drawing = Drawing(_arrange(shown, recipe, root, style), recipe)
     tiles, num_bytes = _draw_tiles(drawing, _only(recipe, shown), root)
     drawing.heading(
         image_name,
-        _facts(recipe, root, recipe_name, _count(tiles, outputs, num_bytes), not_for),
+        _facts(recipe, root, recipe_name, _count(tiles, outputs, num_bytes)),
     )
-    drawing.legend()
+    drawing.legend(label)
     drawing.bands(num_left_out)
     height, width = drawing.page.pixels.shape[:2]
     return ContactSheet(
@@ -143,7 +142,7 @@ def contact_sheet(  # noqa: PLR0913 -- a photograph, a recipe, and what to call 
         height=height,
         tiles=tiles,
         num_left_out=num_left_out,
-        not_for=not_for,
+        not_for=_not_for(recipe, label),
     )
 
 
@@ -211,10 +210,8 @@ def _count(tiles: Sequence[Tile], outputs: Sequence[Node], num_bytes: int) -> st
     )
 
 
-def _facts(recipe: Recipe, root: Root, recipe_name: str, count: str, not_for: str) -> str:
+def _facts(recipe: Recipe, root: Root, recipe_name: str, count: str) -> str:
     facts = [count, f"recipe {recipe_name or recipe.digest}", f"seed {recipe.seed}"]
     if recipe.order == "shuffled":
         facts.append("order " + " ".join(LETTERS[step] for step in Tree(recipe).order(root.sha256)))
-    if not_for:
-        facts.append(not_for)
     return "  ·  ".join(facts)
