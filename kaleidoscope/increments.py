@@ -285,20 +285,23 @@ def _pairs(
 
 def gone_sources(
     sources: Iterable[ObjectInfo], destination: Store, committed: Sequence[str]
-) -> Iterator[str]:
-    """Yield the keys of sources that committed runs had and that are no longer listed, in order.
+) -> Iterator[PlannedSource]:
+    """Yield the sources that committed runs had and that are no longer listed, in key order.
 
     Args:
         sources: What is there, in key order; see :class:`~kaleidoscope.listing.SourceListing`.
         destination: Where the runs are.
         committed: Their names, the oldest first.
 
+    Yields:
+        What the newest run that had a source planned of it.
+
     Raises:
         ManifestError: If the records of one of the runs are damaged.
     """
     for source, done in _pairs(sources, History(destination, committed)):
         if source is None and done is not None:
-            yield done.planned.info.key
+            yield done.planned
 
 
 def outdated_sources(

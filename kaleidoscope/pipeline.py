@@ -13,9 +13,9 @@ from itertools import chain, islice
 
 from kaleidoscope.calibration import calibrate
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
-from kaleidoscope.identity import label_of, output_id, source_id
+from kaleidoscope.identity import output_id, source_id
 from kaleidoscope.increments import NUM_READERS, History, MissingSources, find_conflict
-from kaleidoscope.labels import Labels, load_labels
+from kaleidoscope.labels import Labels, load_labels, planned_label
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
     PartWriter,
@@ -289,7 +289,7 @@ def _report(destination: Store, run: Run, stats: Iterable[ShardStats], now: date
     )
 
 
-def take_out(destination: Store, source_keys: Sequence[str], *, now: datetime) -> Report:
+def take_out(destination: Store, sources: Sequence[PlannedSource], *, now: datetime) -> Report:
     """Take sources out of the data set by a run of its own; no object is deleted.
 
     From its commit on no row of an earlier run stands for them, and if one of them comes back, it
@@ -298,7 +298,7 @@ def take_out(destination: Store, source_keys: Sequence[str], *, now: datetime) -
 
     Args:
         destination: Where the runs are.
-        source_keys: At least one, in key order.
+        sources: At least one, in key order, as earlier runs planned them.
         now: The time, with its zone.
 
     Raises:
@@ -313,15 +313,18 @@ def take_out(destination: Store, source_keys: Sequence[str], *, now: datetime) -
         versions=Versions.installed(),
     )
     new = _NewRun(destination, request)
-    keys = iter(source_keys)
+    remaining = iter(sources)
     num_shards = 0
-    while batch := tuple(islice(keys, _TAKEN_OUT_AT_ONCE)):
+    while batch := tuple(islice(remaining, _TAKEN_OUT_AT_ONCE)):
         # A source of which no node is planned is no source of the data set.
-        nothing = [PlannedSource(ObjectInfo(key, 0, ""), frozenset()) for key in batch]
+        nothing = [
+            PlannedSource(ObjectInfo(planned.info.key, 0, ""), frozenset(), labels=planned.labels)
+            for planned in batch
+        ]
         new.save_shard(Shard(num_shards, tuple(nothing)))
         facts = _facts(new.request, num_shards, now=now, flow_run_id=None)
         part = PartWriter(facts)
-        part.write(_taken_out(key) for key in batch)
+        part.write(map(_taken_out, batch))
         run_keys = RunKeys(new.request.run_id)
         destination.put(run_keys.part(num_shards), part.finish(ShardStats(num_pruned=len(batch))))
         num_shards += 1
@@ -344,10 +347,11 @@ def take_out(destination: Store, source_keys: Sequence[str], *, now: datetime) -
     return commit_run(destination, run, now=now)
 
 
-def _taken_out(source_key: str) -> Record:
-    name = source_id(source_key)
-    source = SourceFacts(name, source_key, "", None, label_of(source_key))
-    return Record(source, output_id(source_key, ""), node="", status="pruned")
+def _taken_out(planned: PlannedSource) -> Record:
+    key, label = planned.info.key, planned_label(planned)
+    attributes = None if planned.labels is None else planned.labels.attributes
+    source = SourceFacts(source_id(key), key, "", None, label, attributes=attributes)
+    return Record(source, output_id(key, ""), node="", status="pruned")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from kaleidoscope.increments import gone_sources
 from kaleidoscope.lease import Lease
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.listing import SourceListing
-from kaleidoscope.model import ObjectInfo
+from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.pipeline import take_out
 from kaleidoscope.runs import list_runs, load_request
 from kaleidoscope.stores import Store
@@ -68,7 +68,7 @@ class Pruning:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    gone: tuple[str, ...]
+    gone: tuple[PlannedSource, ...]
     doomed: tuple[str, ...]
     report: Pruning
 
@@ -122,7 +122,8 @@ def _find(source: Store, destination: Store) -> _Found:
     masks = load_request(destination, lineage.runs[-1]).recipe.masks_folder
     listed = _listed(source, SourceListing(source, destination, masks=masks))
     gone = tuple(gone_sources(listed, destination, lineage.runs))
-    doomed, num_outputs, num_in_tars = _doomed(lineage, frozenset(map(source_id, gone)))
+    keys = [planned.info.key for planned in gone]
+    doomed, num_outputs, num_in_tars = _doomed(lineage, frozenset(map(source_id, keys)))
     sizes = {}
     if doomed:
         sizes = {i.key: i.size for i in destination.list_objects() if i.key in doomed}
@@ -131,7 +132,7 @@ def _find(source: Store, destination: Store) -> _Found:
         is_done=False,
         run_id=None,
         num_sources=len(gone),
-        sources=gone[:EXAMPLES],
+        sources=tuple(keys[:EXAMPLES]),
         num_outputs=num_outputs,
         num_objects=len(sizes),
         size=sum(sizes.values()),

@@ -285,7 +285,7 @@ def test_sources_that_are_gone_are_named_in_order(tmp_path: Path) -> None:
     committed = [entry.run_id for entry in list_runs(place.destination)]
     listing = SourceListing(place.source, place.destination)
     gone = gone_sources(listing, place.destination, committed)
-    assert list(gone) == names[2:]
+    assert [planned.info.key for planned in gone] == names[2:]
 
 
 def test_a_source_of_which_a_later_run_left_nothing_is_neither_done_nor_gone(

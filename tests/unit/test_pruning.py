@@ -1,8 +1,10 @@
+import io
 import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from kaleidoscope.errors import LeaseError, RunError, StoreError
@@ -11,7 +13,7 @@ from kaleidoscope.lease import Holder, Lease, hold
 from kaleidoscope.lineage import Lineage, read_manifest
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.pruning import Pruning, look, prune
-from kaleidoscope.runs import list_runs
+from kaleidoscope.runs import RunKeys, list_runs
 from kaleidoscope.stores import Store
 from kaleidoscope.verification import VerifyOptions, verify
 from tests import data_sets
@@ -232,3 +234,17 @@ def test_a_tar_goes_with_its_last_member_and_not_before(tmp_path: Path) -> None:
     assert len(read_manifest(place.destination)) == 12
     assert is_whole(place)
     assert look(place.source, place.destination).num_objects == 0
+
+
+def test_the_row_of_a_source_that_is_taken_out_has_its_label_from_the_table(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(3))
+    place.source.put("labels.csv", b"file_name,label,age\na/000.jpg,rex,8\na/002.jpg,tim,9\n")
+    place.run(data_sets.recipe(steps=1, side=16, targets={"labels": "labels.csv"}))
+    place.source.delete(["a/000.jpg", "b/001.jpg"])
+    run_id = pruned(place).run_id
+    assert run_id is not None
+    (file,) = place.destination.list_objects(RunKeys(run_id).manifest)
+    rows = pq.read_table(io.BytesIO(place.destination.get(file.key).data)).to_pylist()
+    told = [(row["source_key"], row["label"], row["attributes"]) for row in rows]
+    assert told == [("a/000.jpg", "rex", '{"age":"8"}'), ("b/001.jpg", None, None)]
+    assert is_whole(place)
