@@ -241,11 +241,19 @@ def quarter_turns(turns: int) -> Any:
     return transform
 
 
-def affine(scale: float, angle_deg: float, shift: tuple[int, int], border: int) -> Any:
-    # In pixels: of shares it drops what is no whole pixel.
+def affine(
+    scale: float,
+    angle_deg: float,
+    shift: tuple[int, int],
+    border: int,
+    *,
+    shear_deg: tuple[float, float] = (0, 0),
+) -> Any:
+    # In pixels: of shares it drops what is no whole pixel. It turns the signs of shears around.
     return A.Affine(
         scale=(scale, scale),
         rotate=(angle_deg, angle_deg),
+        shear={name: (-shear, -shear) for name, shear in zip("xy", shear_deg, strict=True)},
         translate_px={"x": (shift[0], shift[0]), "y": (shift[1], shift[1])},
         border_mode=border,
         p=1,
@@ -284,11 +292,62 @@ def test_an_affine_map_is_that_of_albumentations(
     check_masks_agree(ours, affine(scale, angle_deg, shift, cv2.BORDER_REFLECT_101), size)
 
 
-def test_a_sheared_box_is_where_trigonometry_has_it() -> None:
-    operation = AffineWarped(1.0, 0.0, 30.0, 0.0, 0.0, 0.0)
-    box = Box(40, 40, 60, 60)
-    (moved,) = move_boxes([box], operation, size=(100, 100), min_visibility=0)
-    lean = 10 * math.tan(math.radians(30))
-    assert moved.to_numbers("pascal_voc", size=(100, 100)) == pytest.approx(
-        (40 - lean, 40, 60 + lean, 60)
+@given(
+    size=st.tuples(sides, sides),
+    at=places,
+    scale=st.floats(0.8, 1.2),
+    shear_deg=st.tuples(st.floats(-30, 30), st.floats(-30, 30)),
+    shift=st.tuples(st.integers(-6, 6), st.integers(-6, 6)),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_shear_is_that_of_albumentations(
+    size: tuple[int, int],
+    at: tuple[float, float, float, float],
+    scale: float,
+    shear_deg: tuple[float, float],
+    shift: tuple[int, int],
+) -> None:
+    ours = AffineWarped(scale, 0.0, *shear_deg, shift[0] / size[0], shift[1] / size[1])
+    plain = affine(scale, 0, shift, cv2.BORDER_CONSTANT, shear_deg=shear_deg)
+    check_boxes_agree(ours, plain, size, box_in(*size, at))
+    reflected = affine(scale, 0, shift, cv2.BORDER_REFLECT_101, shear_deg=shear_deg)
+    check_masks_agree(ours, reflected, size)
+
+
+def turned_then_sheared(
+    operation: AffineWarped,
+) -> tuple[float, float, tuple[float, float]]:
+    """Scale, angle and shears by which turning comes before shearing, for the same map."""
+    (a, b), (c, d) = operation.matrix(1, 1)[:, :2]
+    # Turned back by this angle, both numbers on the diagonal are the scale.
+    angle = math.atan2(d - a, b + c)
+    if a * math.cos(angle) + b * math.sin(angle) < 0:
+        angle += math.pi
+    cosine, sine = math.cos(angle), math.sin(angle)
+    scale = a * cosine + b * sine
+    assume(scale > 0.2)
+    shears = math.atan((b * cosine - a * sine) / scale), math.atan((c * cosine + d * sine) / scale)
+    return scale, math.degrees(angle), (math.degrees(shears[0]), math.degrees(shears[1]))
+
+
+@given(
+    size=st.tuples(sides, sides),
+    at=places,
+    angle_deg=st.floats(-180, 180),
+    shear_deg=st.tuples(st.floats(-30, 30), st.floats(-30, 30)),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_shear_and_a_turn_are_those_of_albumentations_in_its_order(
+    size: tuple[int, int],
+    at: tuple[float, float, float, float],
+    angle_deg: float,
+    shear_deg: tuple[float, float],
+) -> None:
+    ours = AffineWarped(1.0, angle_deg, *shear_deg, 0.0, 0.0)
+    scale, their_angle_deg, their_shear_deg = turned_then_sheared(ours)
+    plain = affine(scale, their_angle_deg, (0, 0), cv2.BORDER_CONSTANT, shear_deg=their_shear_deg)
+    check_boxes_agree(ours, plain, size, box_in(*size, at))
+    reflected = affine(
+        scale, their_angle_deg, (0, 0), cv2.BORDER_REFLECT_101, shear_deg=their_shear_deg
     )
+    check_masks_agree(ours, reflected, size)
