@@ -1,69 +1,21 @@
-"""The forms of the flows: every field with its title, a line of help, its range and its default.
+"""The fields that say what to make: a recipe, and what is changed of it."""
 
-A form is a model, and :func:`asks` gives a flow its fields as parameters: Prefect draws them,
-refuses wrong values by name when the form is submitted, and again when the run starts. It draws
-flat models, closed sets and bounded numbers well, and unions not, so there are none.
-"""
-
-import functools
-import inspect
-from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import Any, Literal, Self, TypeAlias
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    WithJsonSchema,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from flows.form._fields import Fields
 from flows.places import Places, is_recipe_text
 from kaleidoscope.recipe import Recipe, Step, preset_names
-from kaleidoscope.settings import Settings
 from kaleidoscope.transforms import TRANSFORMS, Bounds, Transform
 
-ExecutionName: TypeAlias = Literal["local", "work-pool"]
 Existing: TypeAlias = Literal["only-new", "retry-failed", "refuse"]
 Format: TypeAlias = Literal["jpeg", "png", "webp", "source"]
 Container: TypeAlias = Literal["files", "webdataset"]
-MaintenanceJob: TypeAlias = Literal["verify", "prune"]
-
-_Form = TypeVar("_Form", bound=BaseModel)
-_Result = TypeVar("_Result")
 
 
-def _draw(schema: dict[str, Any]) -> None:
-    """Turn a model's schema into one that Prefect draws as it is meant.
-
-    An optional value of a group becomes a plain field that may stay empty, and fields keep their
-    order, which PostgreSQL would change. At the top level Prefect sends defaults back, so none is
-    null there: it would be refused.
-    """
-    for position, field in enumerate(schema.get("properties", {}).values()):
-        field["position"] = position
-        if "anyOf" in field:
-            field.update(next(kind for kind in field.pop("anyOf") if kind != {"type": "null"}))
-            del field["default"]
-
-
-class _Fields(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=_draw
-    )
-
-    @model_serializer(mode="wrap")
-    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is empty, since the page sends a group back as its default has it."""
-        return {name: value for name, value in dump(self).items() if value is not None}
-
-
-class TransformChoice(_Fields):
+class TransformChoice(Fields):
     """One transform of the chain."""
 
     model_config = ConfigDict(title="Transform")
@@ -122,7 +74,7 @@ def _strength(transform: type[Transform]) -> tuple[str, tuple[float, float]] | N
     return None
 
 
-class Selection(_Fields):
+class Selection(Fields):
     """Which images of the tree are written."""
 
     max_outputs_per_source: int | None = Field(
@@ -152,7 +104,7 @@ class Selection(_Fields):
     )
 
 
-class Images(_Fields):
+class Images(Fields):
     """What the images are like, where not as the recipe has it."""
 
     format: Format | None = Field(
@@ -191,7 +143,7 @@ class Images(_Fields):
     )
 
 
-class Limits(_Fields):
+class Limits(Fields):
     """What protects from a slip."""
 
     max_error_rate: float | None = Field(
@@ -210,22 +162,7 @@ class Limits(_Fields):
     )
 
 
-class _Photographs(_Fields):
-    source: str = Field(
-        min_length=1,
-        title="Source",
-        description="Where the photographs are: s3://bucket/prefix, a folder, or "
-        "block://name/prefix of an S3 Bucket block. Sub-folders become labels.",
-    )
-    destination: str = Field(
-        min_length=1,
-        title="Destination",
-        description="Where the images and their manifest go, written in the same ways; not inside "
-        "the photographs' folder.",
-    )
-
-
-class _Options(_Fields):
+class RecipeFields(Fields):
     recipe: str = Field(
         default="classic",
         title="Recipe",
@@ -334,180 +271,3 @@ class _Options(_Fields):
         return (
             places.recipe(self.custom_recipe) if self.custom_recipe else Recipe.preset(self.recipe)
         )
-
-
-class _Access(_Fields):
-    aws_credentials: str = Field(
-        default="",
-        title="AWS credentials",
-        description="Name of an AWS Credentials block. Empty takes the usual AWS chain.",
-    )
-    endpoint_url: str = Field(
-        default="",
-        title="S3 endpoint",
-        description="URL of an S3 server that is not AWS. Empty takes the block's or the "
-        "environment's.",
-    )
-
-    @field_validator("endpoint_url")
-    @classmethod
-    def _is_endpoint(cls, url: str) -> str:
-        return (Settings(s3_endpoint_url=url).s3_endpoint_url or "") if url else ""
-
-    def places(self) -> Places:
-        """Return what opens the stores.
-
-        Raises:
-            SettingsError: If a block is missing or a setting is malformed.
-        """
-        return Places(self.aws_credentials or None, endpoint_url=self.endpoint_url or None)
-
-
-class _Patience(_Fields):
-    wait_minutes: float = Field(
-        default=10.0,
-        ge=0,
-        le=24 * 60,
-        title="Patience with another run, in minutes",
-        description="How long to wait for one that is at work in this destination, up to 1440. "
-        "0 fails at once and names it.",
-    )
-
-
-class _Dispatch(_Patience):
-    shard_minutes: float = Field(
-        default=2.0,
-        gt=0,
-        le=24 * 60,
-        title="Minutes of a shard",
-        description="CPU minutes, up to 1440: what a crash can cost. A pod costs seconds to start.",
-    )
-    pending_limit_s: float = Field(
-        default=300.0,
-        gt=0,
-        le=24 * 3600,
-        title="Patience with a start, in seconds",
-        description="A shard's run that gets no pod for so long is given up, and another started.",
-    )
-    shard_time_limit_s: float = Field(
-        default=3600.0,
-        gt=0,
-        le=24 * 3600,
-        title="Patience with a shard, in seconds",
-        description="The same for one that takes longer to do its shard.",
-    )
-    execution: ExecutionName = Field(
-        default="local",
-        title="Where shards run",
-        description="work-pool: each as a run of the shard deployment. local: inside this run.",
-    )
-    shard_deployment: str = Field(
-        default="augment-shard/process",
-        min_length=3,
-        title="Shard deployment",
-        description="Its flow and name; set by the deployment.",
-    )
-
-
-def run_title(source: str, recipe_name: str) -> str:
-    """Return what a run is called in lists: the data set's folder and the recipe's name."""
-    path = PurePosixPath(unquote(urlsplit(source).path) or "/")
-    return f"{path.name or urlsplit(source).netloc or 'images'}-{recipe_name}"
-
-
-# Fields are drawn in the order of the bases, the last one first.
-class AugmentForm(_Dispatch, _Access, _Options, _Photographs):
-    """What a run is asked to do."""
-
-
-class _Previewed(_Photographs):
-    destination: str = Field(
-        default="",
-        title="Destination",
-        description="Where images would go. What is done there is left out of the plan; nothing is "
-        "written. Empty plans for a destination that is empty.",
-    )
-    image: str = Field(
-        default="",
-        title="Photograph",
-        description="The one to show: its path below the source, or its full s3://bucket/key. "
-        "Empty takes the first that can be read.",
-    )
-
-
-class PreviewForm(_Access, _Options, _Previewed):
-    """What is to be shown: the form of a run, of which nothing is made."""
-
-
-class _Maintained(_Fields):
-    destination: str = Field(
-        min_length=1,
-        title="Destination",
-        description="Where the images and their manifest are: s3://bucket/prefix, a folder, or "
-        "block://name/prefix of an S3 Bucket block.",
-    )
-    job: MaintenanceJob = Field(
-        default="verify",
-        title="What to do",
-        description="verify: compare every image with the manifest, and fail if something is "
-        "wrong. prune: find images whose photograph went away, was replaced or failed.",
-    )
-    sample: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        title="verify: share of the images to read",
-        description="0 to 1: 0.01 reads every hundredth and compares its hash; 0 only looks "
-        "whether all are there with their size.",
-    )
-    replay: bool = Field(
-        default=False,
-        title="verify: make them again",
-        description="Make the images that are read from their photographs again, and compare.",
-    )
-    delete: bool = Field(
-        default=False,
-        title="prune: delete",
-        description="Off says what would go and touches nothing. On deletes it, for good.",
-    )
-
-
-class MaintainForm(_Patience, _Access, _Maintained):
-    """What is to be done with a data set."""
-
-
-def asks(
-    form: type[_Form],
-) -> Callable[[Callable[[_Form], _Result]], Callable[..., _Result]]:
-    """Return a decorator that gives a function of a form the form's fields as parameters."""
-    drawn = form.model_json_schema()["properties"]
-    parameters = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.is_required() else field.default,
-            annotation=_annotation(form, name, drawn[name]),
-        )
-        for name, field in form.model_fields.items()
-    ]
-
-    def decorate(function: Callable[[_Form], _Result]) -> Callable[..., _Result]:
-        @functools.wraps(function)
-        def call(**values: Any) -> _Result:
-            return function(form(**values))
-
-        # Prefect would ask what is wrapped for its signature.
-        del call.__wrapped__
-        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # as typing has none.
-        return call
-
-    return decorate
-
-
-def _annotation(form: type[BaseModel], name: str, drawn: dict[str, Any]) -> Any:
-    """Return a field's type with its bounds and, beside Prefect's own schema, title and help."""
-    field = form.model_fields[name]
-    texts = Field(json_schema_extra={"title": field.title, "description": field.description})
-    is_flat = "$ref" not in str(drawn)
-    schema = [WithJsonSchema(drawn)] if is_flat else []
-    return Annotated[(field.annotation, *field.metadata, *schema, texts)]

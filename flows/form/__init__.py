@@ -1,0 +1,177 @@
+"""The forms of the flows: every field with its title, a line of help, its range and its default.
+
+A form is a model, and :func:`asks` gives a flow its fields as parameters: Prefect draws them,
+refuses wrong values by name when the form is submitted, and again when the run starts. It draws
+flat models, closed sets and bounded numbers well, and unions not, so there are none.
+"""
+
+from pathlib import PurePosixPath
+from typing import Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, field_validator
+
+from flows.form._fields import Fields, asks
+from flows.form._recipe import RecipeFields
+from flows.places import Places
+from kaleidoscope.settings import Settings
+
+__all__ = ["AugmentForm", "ExecutionName", "MaintainForm", "PreviewForm", "asks", "run_title"]
+
+ExecutionName: TypeAlias = Literal["local", "work-pool"]
+MaintenanceJob: TypeAlias = Literal["verify", "prune"]
+
+
+class _Photographs(Fields):
+    source: str = Field(
+        min_length=1,
+        title="Source",
+        description="Where the photographs are: s3://bucket/prefix, a folder, or "
+        "block://name/prefix of an S3 Bucket block. Sub-folders become labels.",
+    )
+    destination: str = Field(
+        min_length=1,
+        title="Destination",
+        description="Where the images and their manifest go, written in the same ways; not inside "
+        "the photographs' folder.",
+    )
+
+
+class _Access(Fields):
+    aws_credentials: str = Field(
+        default="",
+        title="AWS credentials",
+        description="Name of an AWS Credentials block. Empty takes the usual AWS chain.",
+    )
+    endpoint_url: str = Field(
+        default="",
+        title="S3 endpoint",
+        description="URL of an S3 server that is not AWS. Empty takes the block's or the "
+        "environment's.",
+    )
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_endpoint(cls, url: str) -> str:
+        return (Settings(s3_endpoint_url=url).s3_endpoint_url or "") if url else ""
+
+    def places(self) -> Places:
+        """Return what opens the stores.
+
+        Raises:
+            SettingsError: If a block is missing or a setting is malformed.
+        """
+        return Places(self.aws_credentials or None, endpoint_url=self.endpoint_url or None)
+
+
+class _Patience(Fields):
+    wait_minutes: float = Field(
+        default=10.0,
+        ge=0,
+        le=24 * 60,
+        title="Patience with another run, in minutes",
+        description="How long to wait for one that is at work in this destination, up to 1440. "
+        "0 fails at once and names it.",
+    )
+
+
+class _Dispatch(_Patience):
+    shard_minutes: float = Field(
+        default=2.0,
+        gt=0,
+        le=24 * 60,
+        title="Minutes of a shard",
+        description="CPU minutes, up to 1440: what a crash can cost. A pod costs seconds to start.",
+    )
+    pending_limit_s: float = Field(
+        default=300.0,
+        gt=0,
+        le=24 * 3600,
+        title="Patience with a start, in seconds",
+        description="A shard's run that gets no pod for so long is given up, and another started.",
+    )
+    shard_time_limit_s: float = Field(
+        default=3600.0,
+        gt=0,
+        le=24 * 3600,
+        title="Patience with a shard, in seconds",
+        description="The same for one that takes longer to do its shard.",
+    )
+    execution: ExecutionName = Field(
+        default="local",
+        title="Where shards run",
+        description="work-pool: each as a run of the shard deployment. local: inside this run.",
+    )
+    shard_deployment: str = Field(
+        default="augment-shard/process",
+        min_length=3,
+        title="Shard deployment",
+        description="Its flow and name; set by the deployment.",
+    )
+
+
+def run_title(source: str, recipe_name: str) -> str:
+    """Return what a run is called in lists: the data set's folder and the recipe's name."""
+    path = PurePosixPath(unquote(urlsplit(source).path) or "/")
+    return f"{path.name or urlsplit(source).netloc or 'images'}-{recipe_name}"
+
+
+# Fields are drawn in the order of the bases, the last one first.
+class AugmentForm(_Dispatch, _Access, RecipeFields, _Photographs):
+    """What a run is asked to do."""
+
+
+class _Previewed(_Photographs):
+    destination: str = Field(
+        default="",
+        title="Destination",
+        description="Where images would go. What is done there is left out of the plan; nothing is "
+        "written. Empty plans for a destination that is empty.",
+    )
+    image: str = Field(
+        default="",
+        title="Photograph",
+        description="The one to show: its path below the source, or its full s3://bucket/key. "
+        "Empty takes the first that can be read.",
+    )
+
+
+class PreviewForm(_Access, RecipeFields, _Previewed):
+    """What is to be shown: the form of a run, of which nothing is made."""
+
+
+class _Maintained(Fields):
+    destination: str = Field(
+        min_length=1,
+        title="Destination",
+        description="Where the images and their manifest are: s3://bucket/prefix, a folder, or "
+        "block://name/prefix of an S3 Bucket block.",
+    )
+    job: MaintenanceJob = Field(
+        default="verify",
+        title="What to do",
+        description="verify: compare every image with the manifest, and fail if something is "
+        "wrong. prune: find images whose photograph went away, was replaced or failed.",
+    )
+    sample: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        title="verify: share of the images to read",
+        description="0 to 1: 0.01 reads every hundredth and compares its hash; 0 only looks "
+        "whether all are there with their size.",
+    )
+    replay: bool = Field(
+        default=False,
+        title="verify: make them again",
+        description="Make the images that are read from their photographs again, and compare.",
+    )
+    delete: bool = Field(
+        default=False,
+        title="prune: delete",
+        description="Off says what would go and touches nothing. On deletes it, for good.",
+    )
+
+
+class MaintainForm(_Patience, _Access, _Maintained):
+    """What is to be done with a data set."""
