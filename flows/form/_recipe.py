@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from flows.form._fields import Fields
 from flows.places import Places, is_recipe_text
 from kaleidoscope.recipe import Recipe, Step, preset_names
+from kaleidoscope.targets import BoxFormat
 from kaleidoscope.transforms import TRANSFORMS, Bounds, Transform
 
 Existing: TypeAlias = Literal["only-new", "retry-failed", "refuse"]
@@ -143,6 +144,37 @@ class Images(Fields):
     )
 
 
+class Targets(Fields):
+    """What is known of the photographs, and goes with all that is made of them."""
+
+    model_config = ConfigDict(title="Labels, masks and boxes")
+
+    labels: str | None = Field(
+        default=None,
+        title="Table of labels",
+        description="A .csv, .parquet or .jsonl file in the source with a column file_name, or a "
+        "COCO .json. Empty makes folders the labels.",
+    )
+    masks: str | None = Field(
+        default=None,
+        title="Folder of masks",
+        description="In the source, such as masks: a PNG, TIFF or BMP for each photograph, called "
+        "like it.",
+    )
+    boxes: BoxFormat | None = Field(
+        default=None,
+        title="Format of boxes",
+        description="What the numbers in the table's column objects mean. Empty reads no boxes.",
+    )
+    min_visibility: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        title="Visible share of a box, at least",
+        description="0 to 1: a box of which less is left in the frame is dropped. Empty keeps all.",
+    )
+
+
 class Limits(Fields):
     """What protects from a slip."""
 
@@ -204,6 +236,11 @@ class RecipeFields(Fields):
     selection: Selection = Field(
         default=Selection(), title="Selection", description="Which images are written."
     )
+    targets: Targets = Field(
+        default=Targets(),
+        title="Labels, masks and boxes",
+        description="What is known of the photographs; masks and boxes move with the pixels.",
+    )
     limits: Limits = Field(
         default=Limits(), title="Limits", description="What protects from a slip."
     )
@@ -258,6 +295,8 @@ class RecipeFields(Fields):
         }
         for section, values in said.items():
             document[section] |= {name: x for name, x in values.items() if x is not None}
+        if targets := self.targets.model_dump():
+            document["targets"] = (document["targets"] or {}) | targets
         if self.images.seed is not None:
             document["seed"] = self.images.seed
         if self.selection.images_per_class is not None:

@@ -181,3 +181,19 @@ def test_a_recipe_is_called_by_where_it_comes_from(fields: dict[str, Any], name:
 def test_a_recipe_may_lie_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(TEXT)
     assert recipe_of(custom_recipe=str(tmp_path / "mine.yaml")) == Recipe.from_text(TEXT)
+
+
+def test_labels_masks_and_boxes_are_those_of_the_form() -> None:
+    said = {"labels": "labels.jsonl", "boxes": "yolo", "min_visibility": 0.2}
+    made = recipe_of(targets=said).targets
+    assert made is not None
+    assert (made.labels, made.masks, made.boxes) == ("labels.jsonl", None, "yolo")
+    text = "transforms: [Rotate]\ntargets: {masks: m, labels: a.csv}"
+    both = recipe_of(custom_recipe=text, targets={"labels": "b.csv"}).targets
+    assert both is not None
+    assert (both.labels, both.masks) == ("b.csv", "m")
+
+
+def test_targets_that_go_together_are_refused_apart() -> None:
+    with pytest.raises(RecipeError, match="boxes come from the column objects of a table"):
+        recipe_of(targets={"boxes": "coco", "masks": "masks"})
