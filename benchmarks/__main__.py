@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -75,6 +76,7 @@ def _measure_all(photographs: list[Path], peers: str | None) -> None:
     plans = [_timed(f"plan {n:,}", _planning(n)) for n in (10**4, 10**5, 10**6)]
     listings = [_timed("list S3", lambda: _list_s3(100_000))]
     merged = [_timed(f"merge {n:,}", _merging(n)) for n in (10**5, 10**6, 10**7)]
+    classes = [_timed(f"read {n:,}", _reading(n)) for n in (10**5, 10**6, 10**7)]
     plots.plot_engines(engine, OUTPUT / "engines.png")
     plots.plot_curve(
         {int(name): steps.cpu_ms(name) for name in steps.by_name},
@@ -103,6 +105,7 @@ def _measure_all(photographs: list[Path], peers: str | None) -> None:
         "Planning": f"{tables.scale_table('keys', plans)}\n\n![](planning.png)",
         "Listing from S3": tables.scale_table("keys", listings),
         "Manifest": f"{tables.scale_table('rows', merged)}\n\n![](manifest.png)",
+        "One class of a manifest": f"{_CLASS}\n\n{tables.scale_table('rows', classes)}",
     }
     machine = tables.describe_machine("make bench", f"{datetime.now(UTC):%d %B %Y}")
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
@@ -126,6 +129,11 @@ and records with two threads that transform and twelve that write; the original 
 of each photograph by one process of the `aws` program. CPU is the client's alone."""
 
 
+_CLASS = f"""All columns of one class of {scale.SOURCES_PER_CLASS:,} photographs with {scale.NODES}
+images each, as a data frame, from the manifest of {scale.NUM_RUNS} runs on a disk that each have a
+part of every class, and of which each made some images of those before it again."""
+
+
 def _curve(rounds: Rounds, what: str) -> str:
     spreads = {name: rounds.cpu_ms(name) for name in rounds.by_name}
     return tables.spread_table(what, "CPU ms/output", spreads)
@@ -137,6 +145,15 @@ def _planning(number: int) -> Callable[[], scale.Scale]:
 
 def _merging(number: int) -> Callable[[], scale.Scale]:
     return lambda: scale.measure("manifest", number)
+
+
+def _reading(number: int) -> Callable[[], scale.Scale]:
+    def read() -> scale.Scale:
+        with tempfile.TemporaryDirectory() as folder:
+            scale.measure("fill", number, environment={"URI": folder})
+            return scale.measure("label", number, environment={"URI": folder})
+
+    return read
 
 
 def _list_s3(number: int) -> scale.Scale:
