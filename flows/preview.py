@@ -12,11 +12,12 @@ from flows.form import PreviewForm, asks
 from flows.markdown import picture, table
 from flows.places import Places
 from kaleidoscope.card import code
-from kaleidoscope.errors import CodecError, PlanError, RecipeError
+from kaleidoscope.errors import CodecError, PlanError, RecipeError, TargetError
 from kaleidoscope.identity import label_of
-from kaleidoscope.labels import find_label
+from kaleidoscope.labels import find_labels, read_targets
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.memory import predict_peak_bytes
+from kaleidoscope.model import StoredTargets
 from kaleidoscope.pipeline import StartOptions, make_plan
 from kaleidoscope.planning import Plan
 from kaleidoscope.preview import ContactSheet, SheetStyle, contact_sheet
@@ -92,17 +93,17 @@ def draw(
         name = form.image.strip()
         folder, _, key = name.rpartition("/")
         if "://" not in name:
-            label = _label(source, recipe, name)
-            return name, _sheet(source.get(name).data, recipe, name, form.recipe_name, label)
+            known = _known(source, recipe, name)
+            return name, _sheet(source.get(name).data, recipe, name, form.recipe_name, known)
         # It lies elsewhere, and no table of the source knows it.
-        data = places.open(folder).get(key).data
-        return name, _sheet(data, recipe, name, form.recipe_name, label_of(name))
+        data, known = places.open(folder).get(key).data, StoredTargets(label_of(name))
+        return name, _sheet(data, recipe, name, form.recipe_name, known)
     errors = []
-    for key in _first_keys(source):
+    for key in _first_keys(source, recipe):
         try:
-            label = _label(source, recipe, key)
-            return key, _sheet(source.get(key).data, recipe, key, form.recipe_name, label)
-        except (CodecError, RecipeError) as error:
+            known = _known(source, recipe, key)
+            return key, _sheet(source.get(key).data, recipe, key, form.recipe_name, known)
+        except (CodecError, RecipeError, TargetError) as error:
             get_run_logger().warning("%s cannot be shown: %s", key, error)
             errors.append(f"{key}: {error}")
     raise PlanError(
@@ -113,22 +114,24 @@ def draw(
     )
 
 
-def _first_keys(source: Store) -> Iterator[str]:
-    for info in islice(SourceListing(source), MAX_TRIED):
+def _first_keys(source: Store, recipe: Recipe) -> Iterator[str]:
+    for info in islice(SourceListing(source, masks=recipe.masks_folder), MAX_TRIED):
         yield info.key
 
 
-def _label(source: Store, recipe: Recipe, key: str) -> str | None:
-    """Return the label of a photograph where the recipe asks for it; a table is read for it."""
-    return find_label(source, recipe.targets, key) if recipe.forbidden_labels else None
+def _known(source: Store, recipe: Recipe, key: str) -> StoredTargets:
+    """Return what belongs to a photograph and shows; a table is read for it, the whole."""
+    if not (recipe.forbidden_labels or recipe.target_kinds):
+        return StoredTargets()
+    return read_targets(source, find_labels(source, recipe.targets, key))
 
 
 def _sheet(
-    data: bytes, recipe: Recipe, name: str, recipe_name: str, label: str | None
+    data: bytes, recipe: Recipe, name: str, recipe_name: str, known: StoredTargets
 ) -> ContactSheet:
     for style in STYLES:
         sheet = contact_sheet(
-            data, recipe, label=label, image_name=name, recipe_name=recipe_name, style=style
+            data, recipe, known=known, image_name=name, recipe_name=recipe_name, style=style
         )
         if len(sheet.data) <= MAX_SHEET_BYTES:
             break

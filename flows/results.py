@@ -13,7 +13,7 @@ from flows.plots import bars, rate_over_time
 from kaleidoscope.card import cell, code, loading_snippets
 from kaleidoscope.errors import KaleidoscopeError
 from kaleidoscope.identity import CARD_KEY, METADATA_KEY
-from kaleidoscope.labels import planned_label
+from kaleidoscope.labels import planned_labels, read_targets
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.manifest import ShardFacts, read_shard_facts, sources_from_parquet
 from kaleidoscope.planning import Plan
@@ -158,7 +158,7 @@ def draw_sheet(results: Results, source: Store, destination: Store) -> str:
             drawn = contact_sheet(
                 source.get(planned.info.key).data,
                 run.request.recipe,
-                label=planned_label(planned),
+                known=read_targets(source, planned_labels(planned)),
                 image_name=planned.info.key,
                 recipe_name=results.recipe_name,
                 style=SMALL_SHEET,

@@ -19,7 +19,7 @@ from kaleidoscope.codecs import (
     reduction_for,
 )
 from kaleidoscope.errors import CodecError, TargetError
-from kaleidoscope.model import BgrImage, NodeChoice
+from kaleidoscope.model import NOTHING_KNOWN, BgrImage, NodeChoice, StoredTargets
 from kaleidoscope.normalization import Normalization
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.seeding import named_rng
@@ -28,16 +28,6 @@ from kaleidoscope.tree import ALL_NODES, Applied, Growth, Tree
 
 NORMALIZE_VERSION = 1
 """Goes up when the same parameters come to mean other pixels."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTargets:
-    """What belongs to a source, as its data set has it."""
-
-    mask: bytes | None = None
-    """An image file."""
-    objects: str | None = None
-    """As :func:`kaleidoscope.targets.check_objects` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +111,7 @@ class Augmenter:
         self._recipe = recipe
         self._tree = Tree(recipe)
 
-    def root(self, data: bytes, known: StoredTargets = StoredTargets()) -> Root:
+    def root(self, data: bytes, known: StoredTargets = NOTHING_KNOWN) -> Root:
         """Decode and normalise a source.
 
         Args:

@@ -22,8 +22,8 @@ from typing import Any
 from kaleidoscope.annotations import Row, read_rows
 from kaleidoscope.errors import ObjectMissingError, PlanError, TargetError
 from kaleidoscope.identity import label_of
-from kaleidoscope.masks import Masks, find_masks
-from kaleidoscope.model import ObjectInfo, PlannedSource, SourceLabels
+from kaleidoscope.masks import Masks, find_mask, find_masks
+from kaleidoscope.model import ObjectInfo, PlannedSource, SourceLabels, StoredTargets
 from kaleidoscope.recipe import Targets
 from kaleidoscope.stores import Store
 from kaleidoscope.targets import check_objects
@@ -70,27 +70,45 @@ class Labels:
         return label_of(source_key) if labels is None else labels.label
 
 
-def planned_label(planned: PlannedSource) -> str | None:
-    """Return the class that a source of a plan has; None if it has none."""
-    labels = planned.labels
-    return label_of(planned.info.key) if labels is None else labels.label
+def planned_labels(planned: PlannedSource) -> SourceLabels:
+    """Return what is known of a source of a plan."""
+    return planned.labels or SourceLabels(label_of(planned.info.key))
 
 
-def find_label(source: Store, targets: Targets | None, source_key: str) -> str | None:
-    """Return the class of one source, with no look at the others; None if it has none.
+def find_labels(source: Store, targets: Targets | None, source_key: str) -> SourceLabels:
+    """Return what is known of one source, with no look at the others.
 
     Args:
-        source: Where the table lies, if there is one.
-        targets: What a recipe says of it.
+        source: Where the table and the masks lie, if there are any.
+        targets: What a recipe says of them.
         source_key: Relative to the source prefix.
 
     Raises:
-        PlanError: If the table is missing or damaged.
+        PlanError: If the table is missing or damaged, or the source has several masks.
     """
-    if targets is None or targets.labels is None:
-        return label_of(source_key)
-    table = _read_table(source, targets.labels, targets)
-    return Labels(table.rows, unlisted=table.unlisted).label_of(source_key)
+    labels = None
+    if targets is not None and targets.labels is not None:
+        table = _read_table(source, targets.labels, targets)
+        labels = table.rows.get(source_key, table.unlisted)
+    labels = labels or SourceLabels(label_of(source_key))
+    if targets is None or targets.masks is None:
+        return labels
+    mask = find_mask(source, targets.masks, source_key)
+    return labels if mask is None else replace(labels, mask_key=mask.key, mask_etag=mask.etag)
+
+
+def read_targets(source: Store, labels: SourceLabels) -> StoredTargets:
+    """Return what belongs to a source, its mask read.
+
+    Args:
+        source: Where the mask lies.
+        labels: What is known of the source.
+
+    Raises:
+        StoreError: If the mask is not there or cannot be read.
+    """
+    mask = None if labels.mask_key is None else source.get(labels.mask_key).data
+    return StoredTargets(labels.label, labels.objects, mask)
 
 
 def load_labels(source: Store, targets: Targets, listed: Iterable[ObjectInfo]) -> Labels:

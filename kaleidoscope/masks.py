@@ -6,6 +6,7 @@ it is left away: ``masks/rex.png`` for ``images/rex.jpg``.
 """
 
 import posixpath
+from collections.abc import Iterable
 
 from kaleidoscope.errors import PlanError
 from kaleidoscope.model import ObjectInfo
@@ -54,6 +55,25 @@ class Masks:
         return mask
 
 
+def find_mask(source: Store, folder: str, source_key: str) -> ObjectInfo | None:
+    """Return the mask of one source, with no look at the others; None if there is none.
+
+    Args:
+        source: Where the masks lie, with the sources.
+        folder: Below the source prefix.
+        source_key: Relative to the source prefix.
+
+    Raises:
+        PlanError: As :func:`find_masks`, but for having none.
+    """
+    stem = posixpath.splitext(source_key)[0]
+    for name in (stem, stem.partition("/")[2]):
+        masks = _collect(source.list_objects(f"{folder}/{name}."), folder) if name else {}
+        if name in masks:
+            return masks[name]
+    return None
+
+
 def find_masks(source: Store, folder: str) -> Masks:
     """List the masks of a data set.
 
@@ -64,8 +84,17 @@ def find_masks(source: Store, folder: str) -> Masks:
     Raises:
         PlanError: If there is none, one is of a lossy format, or two differ by extension only.
     """
+    by_stem = _collect(source.list_objects(f"{folder}/"), folder)
+    if not by_stem:
+        raise PlanError(
+            f"there is no mask under {source.uri.rstrip('/')}/{folder}/; check targets.masks"
+        )
+    return Masks(folder, by_stem)
+
+
+def _collect(listed: Iterable[ObjectInfo], folder: str) -> dict[str, ObjectInfo]:
     by_stem: dict[str, ObjectInfo] = {}
-    for info in source.list_objects(f"{folder}/"):
+    for info in listed:
         stem, extension = posixpath.splitext(info.key.removeprefix(f"{folder}/"))
         if extension.lower() in _LOSSY:
             raise PlanError(
@@ -78,8 +107,4 @@ def find_masks(source: Store, folder: str) -> Masks:
             raise PlanError(
                 f"{other.key} and {info.key} would be masks of the same source; leave one of them"
             )
-    if not by_stem:
-        raise PlanError(
-            f"there is no mask under {source.uri.rstrip('/')}/{folder}/; check targets.masks"
-        )
-    return Masks(folder, by_stem)
+    return by_stem

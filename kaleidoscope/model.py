@@ -72,6 +72,22 @@ class SourceLabels:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredTargets:
+    """What belongs to a source beside its pixels, read from its data set."""
+
+    label: str | None = None
+
+    objects: str | None = None
+    """Its boxes as :func:`kaleidoscope.targets.check_objects` has them."""
+
+    mask: bytes | None = None
+    """An image file."""
+
+
+NOTHING_KNOWN = StoredTargets()
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedSource:
     """A source of a shard, with what a run is to make of it."""
 

@@ -15,7 +15,7 @@ from kaleidoscope.calibration import calibrate
 from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
 from kaleidoscope.identity import output_id, source_id
 from kaleidoscope.increments import NUM_READERS, History, MissingSources, find_conflict
-from kaleidoscope.labels import Labels, load_labels, planned_label
+from kaleidoscope.labels import Labels, load_labels, planned_labels
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.manifest import (
     PartWriter,
@@ -348,7 +348,7 @@ def take_out(destination: Store, sources: Sequence[PlannedSource], *, now: datet
 
 
 def _taken_out(planned: PlannedSource) -> Record:
-    key, label = planned.info.key, planned_label(planned)
+    key, label = planned.info.key, planned_labels(planned).label
     attributes = None if planned.labels is None else planned.labels.attributes
     source = SourceFacts(source_id(key), key, "", None, label, attributes=attributes)
     return Record(source, output_id(key, ""), node="", status="pruned")

@@ -1,6 +1,7 @@
 """Commands that make images, or say what they would make."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from kaleidoscope.cli._app import (
 from kaleidoscope.cli._console import console, print_error, progress_bar, say_waiting
 
 if TYPE_CHECKING:
+    from kaleidoscope.model import StoredTargets
     from kaleidoscope.preview import SheetFormat
     from kaleidoscope.recipe import Recipe
     from kaleidoscope.runs import Run
@@ -190,10 +192,11 @@ def preview(
     if file_format is None:
         raise typer.BadParameter(f"--output must end with {', '.join(_SHEET_FORMATS)}: {output}")
     loaded = load_recipe(recipe, seed=seed)
+    known = _find_targets(image, loaded)
     sheet = contact_sheet(
         image.read_bytes(),
         loaded,
-        label=_find_label(image, loaded) if label is None else label,
+        known=known if label is None else replace(known, label=label),
         image_name=image.name,
         recipe_name=recipe,
         style=SheetStyle(format=file_format),
@@ -204,18 +207,18 @@ def preview(
     typer.echo(f"{output}: {sheet.num_tiles:,} images{not_for}")
 
 
-def _find_label(image: Path, recipe: "Recipe") -> str | None:
-    """Return the label of a photograph, of whose source only the table, if any, tells the place."""
-    from kaleidoscope.labels import find_label
+def _find_targets(image: Path, recipe: "Recipe") -> "StoredTargets":
+    """Return what belongs to a photograph; the table or the masks tell where its source begins."""
+    from kaleidoscope.labels import find_labels, read_targets
+    from kaleidoscope.model import StoredTargets
     from kaleidoscope.stores import LocalStore
 
-    if not recipe.forbidden_labels:
-        return None
-    path = image.resolve()
-    if recipe.targets is None or recipe.targets.labels is None:
-        return path.parent.name or None
+    path, targets = image.resolve(), recipe.targets
+    if targets is None:
+        return StoredTargets(path.parent.name or None)
+    own = [name for name in (targets.labels, targets.masks) if name is not None]
     for folder in path.parents:
-        if (folder / recipe.targets.labels).is_file():
-            key = path.relative_to(folder).as_posix()
-            return find_label(LocalStore(folder), recipe.targets, key)
-    return None
+        if all((folder / name).exists() for name in own):
+            store, key = LocalStore(folder), path.relative_to(folder).as_posix()
+            return read_targets(store, find_labels(store, targets, key))
+    return StoredTargets()

@@ -13,6 +13,7 @@ from kaleidoscope.preview.layout import (
     Family,
     Layout,
 )
+from kaleidoscope.preview.overlay import overlaid
 from kaleidoscope.preview.page import GREY, INK, LINE, STEP_COLOURS, Box, Colour, Page, Type
 from kaleidoscope.recipe import LETTERS, Recipe
 from kaleidoscope.tree import ROOT, Growth
@@ -100,7 +101,7 @@ class Drawing:
     def tile(self, growth: Growth) -> Box:
         """Draw an output with its caption, and return the pixels that its picture covers."""
         box = self._boxes[growth.node.name]
-        drawn = self.page.place(growth.image, box)
+        drawn = self.page.place(overlaid(growth.image, growth.targets), box)
         labels = labels_of(growth.node.name)
         if self._layout.metrics.names:
             self._name(labels, box)

@@ -7,10 +7,11 @@ from typing import Literal, TypeAlias
 from kaleidoscope.augment import Augmenter, Root
 from kaleidoscope.codecs import EncodeSpec, encode
 from kaleidoscope.errors import RecipeError, SettingsError
-from kaleidoscope.model import NodeChoice
+from kaleidoscope.model import NOTHING_KNOWN, NodeChoice, StoredTargets
 from kaleidoscope.preview.captions import describe
 from kaleidoscope.preview.drawing import Drawing
 from kaleidoscope.preview.layout import MIN_TILE_PX, Layout, arrange
+from kaleidoscope.preview.overlay import overlaid
 from kaleidoscope.preview.page import Box
 from kaleidoscope.recipe import LETTERS, Recipe, Select
 from kaleidoscope.tree import ALL_NODES, ROOT, Node, Tree
@@ -98,19 +99,20 @@ def contact_sheet(  # noqa: PLR0913 -- a photograph, a recipe, and what to call 
     data: bytes,
     recipe: Recipe,
     *,
-    label: str | None = None,
+    known: StoredTargets = NOTHING_KNOWN,
     image_name: str = "photograph",
     recipe_name: str = "",
     style: SheetStyle = SheetStyle(),
 ) -> ContactSheet:
     """Grow the tree of a source and draw all outputs of it on one page.
 
-    The same source, recipe, label, names and style give the same bytes.
+    Masks and boxes are shown on the images. The same source, recipe, names, style and what is
+    known give the same bytes.
 
     Args:
         data: The source's bytes.
         recipe: What to make of it.
-        label: The source's, which may forbid some steps; None if it has none.
+        known: What belongs to the source: a label, which may forbid some steps, a mask and boxes.
         image_name: The sheet's heading.
         recipe_name: What the user calls the recipe; by default the sheet gives its digest.
         style: Size and format.
@@ -118,10 +120,11 @@ def contact_sheet(  # noqa: PLR0913 -- a photograph, a recipe, and what to call 
     Raises:
         CodecError: If ``data`` is not an image that can be decoded within the recipe's limits.
         RecipeError: If the recipe's selection leaves no node at all, or none for the label.
+        TargetError: If the mask or a box does not fit the image.
         TransformError: If a transform cannot be applied to this image.
     """
-    root = Augmenter(recipe).root(data)
-    outputs = _outputs(recipe, root, label)
+    root = Augmenter(recipe).root(data, known)
+    outputs = _outputs(recipe, root, known.label)
     shown = outputs[: style.max_tiles]
     num_left_out = len(outputs) - len(shown)
     drawing = Drawing(_arrange(shown, recipe, root, style), recipe)
@@ -130,7 +133,7 @@ def contact_sheet(  # noqa: PLR0913 -- a photograph, a recipe, and what to call 
         image_name,
         _facts(recipe, root, recipe_name, _count(tiles, outputs, num_bytes)),
     )
-    drawing.legend(label)
+    drawing.legend(known.label)
     drawing.bands(num_left_out)
     height, width = drawing.page.pixels.shape[:2]
     return ContactSheet(
@@ -142,7 +145,7 @@ def contact_sheet(  # noqa: PLR0913 -- a photograph, a recipe, and what to call 
         height=height,
         tiles=tiles,
         num_left_out=num_left_out,
-        not_for=_not_for(recipe, label),
+        not_for=_not_for(recipe, known.label),
     )
 
 
@@ -189,7 +192,8 @@ def _arrange(shown: Sequence[Node], recipe: Recipe, root: Root, style: SheetStyl
 
 def _draw_tiles(drawing: Drawing, recipe: Recipe, root: Root) -> tuple[tuple[Tile, ...], int]:
     """Draw the images, and return the outputs in the order of the sheet and their total bytes."""
-    drawn_root = drawing.root(root.image, is_output=recipe.select.keep_original)
+    shown_root = overlaid(root.image, root.targets)
+    drawn_root = drawing.root(shown_root, is_output=recipe.select.keep_original)
     tiles: list[tuple[int, Tile]] = []
     num_bytes = 0
     for output in Augmenter(recipe).outputs(root):

@@ -3,10 +3,11 @@
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
-from kaleidoscope.augment import Augmenter, Root, StoredTargets
+from kaleidoscope.augment import Augmenter, Root
 from kaleidoscope.errors import AccessError, ObjectMissingError, StoreError, TargetError
+from kaleidoscope.labels import planned_labels, read_targets
 from kaleidoscope.manifest import Record
-from kaleidoscope.model import NodeChoice, PlannedSource, SourceLabels
+from kaleidoscope.model import NodeChoice, PlannedSource, StoredTargets
 from kaleidoscope.recipe import Targets
 from kaleidoscope.shard._rows import (
     failed_record,
@@ -26,7 +27,7 @@ class ReadSource:
     """What was read of a source."""
 
     image: StoredObject
-    mask: bytes | None
+    targets: StoredTargets
 
 
 def read_source(source: Store, planned: PlannedSource) -> ReadSource:
@@ -35,9 +36,7 @@ def read_source(source: Store, planned: PlannedSource) -> ReadSource:
     Raises:
         StoreError: If one of them is not there or cannot be read.
     """
-    image = source.get(planned.info.key)
-    mask_key = None if planned.labels is None else planned.labels.mask_key
-    return ReadSource(image, None if mask_key is None else source.get(mask_key).data)
+    return ReadSource(source.get(planned.info.key), read_targets(source, planned_labels(planned)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +97,10 @@ class SourceTask:
         made: list[Made] = []
         try:
             read = reading.result()
-            facts = with_mask(source_facts(read.image.info, planned.labels), read.mask)
+            facts = with_mask(source_facts(read.image.info, planned.labels), read.targets.mask)
             size = len(read.image.data)
-            root = self._augmenter.root(
-                read.image.data, self._stored_targets(planned.labels, read.mask)
-            )
+            self._check_mask(read.targets)
+            root = self._augmenter.root(read.image.data, read.targets)
             facts = with_header(facts, root)
             choice = planned.choice(root.sha256)
             for output in self._augmenter.outputs(root, choice):
@@ -125,13 +123,12 @@ class SourceTask:
             writes.append(self._sink.write(position, made))
         return SourceResult(tuple(writes), failures, size)
 
-    def _stored_targets(self, labels: SourceLabels | None, mask: bytes | None) -> StoredTargets:
+    def _check_mask(self, targets: StoredTargets) -> None:
         folder = None if self._targets is None else self._targets.masks
-        if folder is not None and mask is None:
+        if folder is not None and targets.mask is None:
             raise TargetError(
                 f"there is no mask of it in {folder}/, called as it is but for the extension"
             )
-        return StoredTargets(mask, None if labels is None else labels.objects)
 
     def _missing(self, root: Root | None, choice: NodeChoice, num_made: int) -> str:
         """Return the node that could not be made, behind ``num_made`` that could."""

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kaleidoscope.errors import PlanError, RecipeError
-from kaleidoscope.labels import find_label, load_labels
+from kaleidoscope.labels import find_labels, load_labels
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.recipe import Recipe, Targets
 from kaleidoscope.runs import list_runs
@@ -260,11 +260,11 @@ def test_a_tar_tells_the_attributes_beside_the_label(place: Place) -> None:
 def test_the_label_of_one_source_is_found_without_a_look_at_the_others(place: Place) -> None:
     write(place, "file_name,label\ncats/0.jpg,left\nnowhere.jpg,right\n")
     table = Targets(labels="labels.csv")
-    assert find_label(place.source, table, "cats/0.jpg") == "left"
-    assert find_label(place.source, table, "cats/1.jpg") is None
-    assert find_label(place.source, None, "cats/1.jpg") == "cats"
+    assert find_labels(place.source, table, "cats/0.jpg").label == "left"
+    assert find_labels(place.source, table, "cats/1.jpg").label is None
+    assert find_labels(place.source, None, "cats/1.jpg").label == "cats"
     with pytest.raises(PlanError, match=r"other\.csv are not there"):
-        find_label(place.source, Targets(labels="other.csv"), "cats/0.jpg")
+        find_labels(place.source, Targets(labels="other.csv"), "cats/0.jpg")
 
 
 FLIPS: dict[str, Any] = {

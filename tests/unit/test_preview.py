@@ -9,7 +9,7 @@ import pytest
 from kaleidoscope.augment import Augmenter
 from kaleidoscope.codecs import EncodeSpec, encode
 from kaleidoscope.errors import NotAnImageError, RecipeError, SettingsError
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, StoredTargets
 from kaleidoscope.preview import SMALL_SHEET, ContactSheet, SheetStyle, contact_sheet
 from kaleidoscope.preview.captions import describe
 from kaleidoscope.preview.layout import MAX_PAGE_PIXELS, MIN_TILE_PX
@@ -257,20 +257,22 @@ FORBIDDING = {
 @pytest.mark.parametrize("select", [{}, {"max_outputs_per_source": 3}])
 def test_what_is_not_for_a_label_is_not_on_the_sheet(photo: bytes, select: object) -> None:
     recipe = Recipe.from_mapping({**FORBIDDING, "select": select})
-    sheet = contact_sheet(photo, recipe, label="left")
+    sheet = contact_sheet(photo, recipe, known=StoredTargets(label="left"))
     nodes = {tile.node for tile in sheet.tiles}
     assert sheet.not_for == "not for left: b HorizontalFlip"
     assert nodes <= {"root", "a", "c", "ac"}
     assert len(nodes) == (3 if select else 4)
     for label in (None, "right"):
-        whole = contact_sheet(photo, recipe, label=label)
+        whole = contact_sheet(photo, recipe, known=StoredTargets(label=label))
         assert (whole.not_for, whole.num_tiles) == ("", 3 if select else 8)
 
 
 def test_the_sheet_says_what_is_not_on_it(photo: bytes) -> None:
     recipe = Recipe.from_mapping(FORBIDDING)
     fewer = Recipe.from_mapping({**FORBIDDING, "select": {"exclude": ["*b*"]}})
-    said = _pixels(contact_sheet(photo, recipe, label="left", recipe_name="flips"))
+    said = _pixels(
+        contact_sheet(photo, recipe, known=StoredTargets(label="left"), recipe_name="flips")
+    )
     unsaid = _pixels(contact_sheet(photo, fewer, recipe_name="flips"))
     assert said.shape == unsaid.shape
     rows, _ = np.nonzero((said != unsaid).any(axis=2))
@@ -281,4 +283,4 @@ def test_the_sheet_says_what_is_not_on_it(photo: bytes) -> None:
 def test_a_label_of_which_nothing_is_made_has_no_sheet(photo: bytes) -> None:
     document = {**FORBIDDING, "select": {"keep_original": False, "include": ["*b*"]}}
     with pytest.raises(RecipeError, match="nothing is made of a photograph labelled 'left'"):
-        contact_sheet(photo, Recipe.from_mapping(document), label="left")
+        contact_sheet(photo, Recipe.from_mapping(document), known=StoredTargets(label="left"))
