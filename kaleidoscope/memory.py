@@ -24,6 +24,9 @@ what writing the data set's card takes at the end."""
 SCRATCH_FRAMES = 7
 """Images' worth that a kernel takes beside its input: speckle's indices, factors and result."""
 
+_SCRATCH_MASKS = 2
+"""A mask that is warped, and one that is encoded."""
+
 ROW_BYTES = 16_000
 """Of a row that is held: its record, its columns, and pages of them before and after."""
 
@@ -36,6 +39,9 @@ _PIXELS_PER_BYTE = 10
 
 _DECODING_FRAMES = 2
 """A decoded source, and the same turned upright."""
+
+_MASK_BYTES_PER_PIXEL = 4
+"""Of colours with alpha, at most; a usual mask has one, and as PNG far less."""
 
 _DETAIL = 2
 """How many times the bytes of a usual photograph an output with noise may have."""
@@ -61,6 +67,10 @@ def predict_peak_bytes(
     decoding = _DECODING_FRAMES * source_pixels * _CHANNELS
     per_worker = (depth + SCRATCH_FRAMES) * frame + decoding + SOURCES_AHEAD * largest_source_bytes
     output = round(frame / _CHANNELS * bytes_per_pixel(recipe.output) * _DETAIL)
+    if "masks" in recipe.target_kinds:
+        mask = _root_pixels(recipe, source_pixels) * _MASK_BYTES_PER_PIXEL
+        per_worker += (depth + _SCRATCH_MASKS) * mask + source_pixels * _MASK_BYTES_PER_PIXEL
+        output += mask // _MASK_BYTES_PER_PIXEL
     num_outputs = MAX_OUTPUTS_WAITING + workers * OUTPUTS_PER_WRITE
     pieces = 0
     if recipe.output.container == "webdataset":

@@ -36,7 +36,7 @@ def classic(*, side: int = 400, steps: int = 6) -> Recipe:
 
 def make_photographs(folder: Path, *, number: int, width: int, height: int) -> int:
     """Write JPEGs that are as large as those of cameras, and return the size of the largest."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(1)
     for index in range(number):
         coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
@@ -84,6 +84,20 @@ def test_a_process_stays_below_what_is_predicted(  # noqa: PLR0913, PLR0917 -- a
     assert measured <= predicted
     # A prediction that is far too high would refuse machines that are large enough.
     assert predicted < 2 * measured
+
+
+def test_masks_are_predicted_as_well(tmp_path: Path) -> None:
+    """The worst that there are: noise in four channels, of which PNG saves nothing."""
+    source = tmp_path / "source"
+    largest = make_photographs(source / "images", number=8, width=640, height=480)
+    noise = np.random.default_rng(2).integers(0, 255, (480, 640, 4), np.uint8)
+    (source / "masks").mkdir()
+    for image in (source / "images").iterdir():
+        cv2.imwrite(str(source / "masks" / f"{image.stem}.png"), noise)
+    document = classic(side=400).model_dump(mode="json") | {"targets": {"masks": "masks"}}
+    recipe = Recipe.from_mapping(document)
+    measured = measure_peak(source, tmp_path / "destination", recipe, workers=2)
+    assert measured <= predict_peak_bytes(recipe, workers=2, largest_source_bytes=largest)
 
 
 def test_more_outputs_need_no_more_memory_than_a_frame_for_each_level() -> None:
