@@ -13,7 +13,7 @@ comma := ,
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo bench bench-quick bench-dispatch pictures pythons lint types imports \
+.PHONY: help install test demo bench bench-quick bench-deployment bench-dispatch pictures pythons lint types imports \
 	docs docs-serve screenshots check deploy \
 	image kubernetes prefect s3 cluster-up cluster-check cluster-down constraints clean
 
@@ -39,6 +39,9 @@ bench: install ## Measure speed, memory and scale beside others; writes docs/ben
 
 bench-quick: install ## Measure the main ratios in about three minutes.
 	$(BIN)/python -m benchmarks --quick
+
+bench-deployment: install ## Measure a run of the deployment beside the library alone; takes ten minutes.
+	$(BIN)/python -m benchmarks.deployment
 
 bench-dispatch: install ## Measure a run of 2,000 simulated shards; needs PostgreSQL, takes ten minutes.
 	nice $(BIN)/python -m benchmarks.dispatch

@@ -147,8 +147,6 @@ class Images(Fields):
 class Targets(Fields):
     """What is known of the photographs, and goes with all that is made of them."""
 
-    model_config = ConfigDict(title="Labels, masks and boxes")
-
     labels: str | None = Field(
         default=None,
         title="Table of labels",
@@ -238,8 +236,9 @@ class RecipeFields(Fields):
     )
     targets: Targets = Field(
         default=Targets(),
-        title="Labels, masks and boxes",
-        description="What is known of the photographs; masks and boxes move with the pixels.",
+        title="Targets",
+        description="Labels, masks and boxes of the photographs; masks and boxes move with the "
+        "pixels.",
     )
     limits: Limits = Field(
         default=Limits(), title="Limits", description="What protects from a slip."
