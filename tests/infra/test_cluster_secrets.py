@@ -1,68 +1,15 @@
-"""Secrets in a cluster that a script stands for: it keeps what it is given in a folder."""
+"""Secrets in a cluster that a script stands for."""
 
 import json
-import os
-import stat
 import subprocess
 import sys
-from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
 from deployments.kubernetes.kubectl import ClusterError, forward, kubectl, read_secret
 from deployments.kubernetes.secrets import RUNS, SYSTEM, make_secrets, read_auth_string
-
-KUBECTL = f"""#!{sys.executable}
-import base64, json, pathlib, sys
-folder = pathlib.Path(__file__).parent
-with (folder / "calls").open("a") as calls:
-    print(*sys.argv[1:], file=calls)
-match sys.argv[1:]:
-    case ["get", kind, name, "-n", namespace, *_]:
-        path = folder / f"{{kind}}.{{namespace}}.{{name}}"
-        print(path.read_text() if path.exists() else "", end="")
-    case ["create", "-f", "-"]:
-        manifest = json.load(sys.stdin)
-        metadata = manifest["metadata"]
-        path = folder / f"secret.{{metadata['namespace']}}.{{metadata['name']}}"
-        if path.exists():
-            sys.exit("AlreadyExists")
-        values = manifest["stringData"].items()
-        data = {{key: base64.b64encode(value.encode()).decode() for key, value in values}}
-        path.write_text(json.dumps({{"data": data}}))
-    case ["port-forward", *_]:
-        print("Forwarding from 127.0.0.1:40123 -> 4200", flush=True)
-        sys.stdin.read()
-    case _:
-        sys.exit("unknown command")
-"""
-
-
-class Cluster:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def add(self, kind: str, namespace: str, name: str, text: str = "{}") -> None:
-        (self.folder / f"{kind}.{namespace}.{name}").write_text(text)
-
-    def add_secret(self, namespace: str, name: str, key: str, value: str) -> None:
-        data = {key: b64encode(value.encode()).decode()}
-        self.add("secret", namespace, name, json.dumps({"data": data}))
-
-    @property
-    def calls(self) -> str:
-        return (self.folder / "calls").read_text()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    program = tmp_path / "kubectl"
-    program.write_text(KUBECTL)
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
-    return Cluster(tmp_path)
+from tests.infra.scripted_cluster import Cluster
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """What `make deploy` and `make kubernetes` make on a server that has nothing."""
 
 import argparse
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +12,8 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.kubernetes.nodes import PARENT, SHARD, Nodes, place, read_label
+from deployments.automations import ZOMBIES
+from deployments.kubernetes.nodes import PARENTS, SHARD, read_label
 from deployments.kubernetes.pool import (
     PARENT_QUEUE,
     POOL,
@@ -18,7 +21,9 @@ from deployments.kubernetes.pool import (
     TEMPLATE,
     make_kubernetes_pool,
 )
-from deployments.work_pools import make_process_pools
+from deployments.kubernetes.secrets import SYSTEM
+from deployments.work_pools import PARENT_POOL, make_process_pools
+from tests.infra.scripted_cluster import Cluster
 from tools.prefect_server import PrefectServer
 
 ROOT = Path(__file__).parents[2]
@@ -87,12 +92,42 @@ def test_all_is_deployed_with_an_image_and_may_be_deployed_again(
         assert (schedule.slug, schedule.active) == ("nightly", False)
 
 
-def test_parents_and_shards_are_placed_on_nodes_of_their_own(client: SyncPrefectClient) -> None:
-    place(client, Nodes(parents={"role": "system"}, shards={}))
-    parent, shard = (client.read_deployment_by_name(name) for name in (PARENT, SHARD))
-    assert parent.job_variables["node_selector"] == {"role": "system"}
-    assert parent.job_variables["image"] == IMAGE
-    assert "node_selector" not in shard.job_variables
+def test_one_command_makes_all_that_a_cluster_needs(
+    server: PrefectServer, client: SyncPrefectClient, cluster: Cluster
+) -> None:
+    worker = {"spec": {"template": {"spec": {"containers": [{"image": IMAGE}]}}}}
+    cluster.add("deployment", SYSTEM, "prefect-worker", json.dumps(worker))
+    command = ["-m", "deployments.kubernetes", "up", "--parent-nodes", "role=system"]
+    environment = {
+        **server.environment,
+        "PATH": os.environ["PATH"],
+        "PREFECT_API_AUTH_STRING": "me:secret",
+    }
+    subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=True
+    )
+    assert client.read_work_pool(POOL).type == "kubernetes"
+    (automation,) = client.read_automations_by_name(ZOMBIES)
+    assert automation.enabled
+    deployments = client.read_deployments()
+    of_cluster = {one.id: one.job_variables for one in deployments if one.name == "kubernetes"}
+    shard = of_cluster.pop(client.read_deployment_by_name(SHARD).id)
+    assert "node_selector" not in shard
+    assert len(of_cluster) == len(PARENTS)
+    for variables in of_cluster.values():
+        assert variables["node_selector"] == {"role": "system"}
+        assert variables["image"] == IMAGE
+
+
+def test_one_command_makes_pools_and_automation_for_processes(
+    server: PrefectServer, client: SyncPrefectClient
+) -> None:
+    for automation in client.read_automations_by_name(ZOMBIES):
+        client.delete_automation(automation.id)
+    command = [sys.executable, "-m", "deployments.work_pools"]
+    subprocess.run(command, cwd=ROOT, env=server.environment, check=True)
+    assert client.read_automations_by_name(ZOMBIES)
+    assert client.read_work_pool(PARENT_POOL).type == "process"
 
 
 def test_a_node_label_has_a_name_and_a_value() -> None:
