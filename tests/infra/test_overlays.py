@@ -1,11 +1,7 @@
-from collections.abc import Iterator
-from typing import Any, TypeAlias
-
 import kubernetes_validate  # type: ignore[import-untyped]  # It has no types.
 import pytest
 
-Manifest: TypeAlias = dict[str, Any]
-Manifests: TypeAlias = tuple[Manifest, ...]
+from tests.infra.rendered import Manifest, Manifests, containers, of_kind, pods
 
 NAMESPACES = {"kaleidoscope", "kaleidoscope-runs"}
 CLUSTER_KINDS = {"Namespace"}
@@ -21,22 +17,6 @@ SECRETS = {
 def name(manifest: Manifest) -> str:
     metadata = manifest["metadata"]
     return f"{manifest['kind']} {metadata.get('namespace', '')}/{metadata['name']}"
-
-
-def of_kind(manifests: Manifests, kind: str) -> list[Manifest]:
-    return [manifest for manifest in manifests if manifest["kind"] == kind]
-
-
-def pods(manifests: Manifests) -> Iterator[tuple[str, Manifest]]:
-    for manifest in manifests:
-        if manifest["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}:
-            yield manifest["metadata"]["namespace"], manifest["spec"]["template"]["spec"]
-
-
-def containers(manifests: Manifests) -> Iterator[tuple[str, Manifest]]:
-    for namespace, pod in pods(manifests):
-        for container in [*pod.get("initContainers", []), *pod["containers"]]:
-            yield namespace, container
 
 
 @pytest.mark.parametrize("version", ["1.28", "1.33", "1.37"])
