@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kaleidoscope.columns import repeated, to_column
 from kaleidoscope.errors import ManifestError
 from kaleidoscope.model import ObjectInfo, PlannedSource, SourceLabels
 
@@ -266,10 +267,10 @@ def _to_table(records: Sequence[Record], run: RunFacts) -> pa.Table:
     def column(field: pa.Field) -> pa.Array:
         name = field.name
         if name in _RUN_FIELDS:
-            return pa.repeat(pa.scalar(getattr(run, name), field.type), len(records))
+            return repeated(getattr(run, name), field.type, len(records))
         if name in _SOURCE_FIELDS:
-            return pa.array([getattr(r.source, name) for r in records], field.type)
-        return pa.array([getattr(r, name) for r in records], field.type)
+            return to_column([getattr(r.source, name) for r in records], field.type)
+        return to_column([getattr(r, name) for r in records], field.type)
 
     return pa.Table.from_arrays([column(field) for field in SCHEMA], schema=SCHEMA)
 

@@ -18,8 +18,8 @@ from kaleidoscope.stores import PIECE_SIZE, PIECES_AT_ONCE
 
 LIBRARIES_BYTES = 235_000_000
 """The interpreter with its libraries and what allocators keep of freed memory; the libraries are
-180 MB, 50 of them pandas, which pyarrow imports with the first column that it makes. The rest is
-what writing the data set's card takes at the end."""
+180 MB, 50 of them pandas, which no shard needs and the data set's card does. The rest is what
+writing that takes at the end."""
 
 SCRATCH_FRAMES = 7
 """Images' worth that a kernel takes beside its input: speckle's indices, factors and result."""

@@ -2,15 +2,17 @@
 
 import json
 from datetime import timedelta
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from kaleidoscope.planning import Plan
-from kaleidoscope.pruning import Pruning
 from kaleidoscope.recipe import LETTERS
 from kaleidoscope.runs import Report
-from kaleidoscope.status import RunStatus, Status
 from kaleidoscope.transforms import Bounds, Transform
-from kaleidoscope.verification import Verification
+
+if TYPE_CHECKING:  # They read manifests, with libraries that a shard does without.
+    from kaleidoscope.pruning import Pruning
+    from kaleidoscope.status import RunStatus, Status
+    from kaleidoscope.verification import Verification
 
 _KILO = 1000
 
@@ -107,7 +109,7 @@ def describe_report(report: Report) -> str:
     return _columns(lines)
 
 
-def describe_status(status: Status) -> str:
+def describe_status(status: "Status") -> str:
     """Return how far the runs of a destination are, a fact a line."""
     failures = ", ".join(f"{count:,} {reason}" for reason, count in status.failures.items())
     lines = [
@@ -120,7 +122,7 @@ def describe_status(status: Status) -> str:
     return _columns(lines)
 
 
-def _describe_run(run: RunStatus) -> str:
+def _describe_run(run: "RunStatus") -> str:
     parts = f"{run.num_parts:,} of {run.num_shards:,} shards done"
     match run.state:
         case "committed":
@@ -135,7 +137,7 @@ def _describe_run(run: RunStatus) -> str:
             assert_never(run.state)
 
 
-def describe_pruning(pruning: Pruning) -> str:
+def describe_pruning(pruning: "Pruning") -> str:
     """Return what a prune removes or removed, a fact a line."""
     more = pruning.num_objects - len(pruning.objects)
     objects = f"{pruning.num_objects:,} objects ({format_bytes(pruning.size)})"
@@ -153,7 +155,7 @@ def describe_pruning(pruning: Pruning) -> str:
     return _columns(lines)
 
 
-def describe_verification(found: Verification) -> str:
+def describe_verification(found: "Verification") -> str:
     """Return what was looked at and what is wrong, a fact a line."""
     replays = ", ".join(f"{count:,} {outcome}" for outcome, count in found.replays.items())
     if found.largest_difference:
