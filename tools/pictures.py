@@ -4,13 +4,15 @@ The same photographs and recipes give the same bytes, so a run that changes noth
 in the repository.
 """
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from kaleidoscope.augment import Augmenter
-from kaleidoscope.codecs import EncodeSpec, encode
+from kaleidoscope.codecs import EncodeSpec, encode, encode_mask, probe
+from kaleidoscope.model import StoredTargets
 from kaleidoscope.preview import SheetStyle, contact_sheet, describe
 from kaleidoscope.preview.drawing import colour_of
 from kaleidoscope.preview.page import GREY, INK, LINE, Box, Colour, Page, Type
@@ -33,6 +35,24 @@ THREE_STEPS = Recipe.from_mapping(
         ]
     }
 )
+
+WITH_TARGETS = Recipe.from_mapping(
+    {
+        "transforms": [
+            "HorizontalFlip",
+            {"name": "Rotate", "params": {"limit": [12, 24]}},
+            {"name": "Perspective", "params": {"scale": [0.1, 0.12]}},
+        ],
+        "normalize": {"mode": "fit"},
+        "targets": {"labels": "labels.jsonl", "masks": "masks", "boxes": "coco"},
+    }
+)
+
+_OVALS = {
+    "saucer": ((0.463, 0.505), (0.335, 0.46)),
+    "cup": ((0.485, 0.305), (0.195, 0.27)),
+}
+"""Centre and half axes of what is on a photograph, as shares of width and height."""
 
 _TILE = 200
 _PITCH_X, _PITCH_Y = 340, 268
@@ -159,13 +179,36 @@ def draw_sheet(data: bytes) -> bytes:
     ).data
 
 
+def draw_targets(data: bytes) -> bytes:
+    """Return the contact sheet of a source with a mask of ovals, and their boxes, as JPEG."""
+    header = probe(data, max_pixels=10**8)
+    mask = np.zeros((header.height, header.width), np.uint8)
+    boxes = []
+    for value, oval in enumerate(_OVALS.values(), start=1):
+        centre, axes = ((round(header.width * x), round(header.height * y)) for x, y in oval)
+        own = cv2.ellipse(np.zeros_like(mask), centre, axes, 0, 0, 360, 1, cv2.FILLED)
+        mask[own > 0] = value
+        boxes.append(cv2.boundingRect(own))
+    objects = json.dumps({"bbox": boxes, "categories": list(_OVALS)})
+    return contact_sheet(
+        data,
+        WITH_TARGETS,
+        known=StoredTargets(None, objects, encode_mask(mask)),
+        image_name="coffee.jpg",
+        recipe_name="recipe.yaml",
+        style=SheetStyle(tile_px=190, format="jpeg", quality=80),
+    ).data
+
+
 def main() -> None:
     """Write all pictures and say how large they are."""
     dandelion = (PHOTOS / "plants" / "dandelion.jpg").read_bytes()
+    (coffee,) = (path.read_bytes() for path in PHOTOS.glob("*/coffee.jpg"))
     raccoon = (PHOTOS / "animals" / "raccoon.jpg").read_bytes()
     pictures = {
         "tree.jpg": draw_tree(raccoon, THREE_STEPS),
         "contact-sheet.jpg": draw_sheet(dandelion),
+        "masks-and-boxes.jpg": draw_targets(coffee),
     }
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name, data in pictures.items():
