@@ -44,7 +44,9 @@ def plan_facts(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> list[
         ("left out", ", ".join(f"{count:,} {reason}" for reason, count in plan.left_out.items())),
         (
             "lacking",
-            ", ".join(f"{n:,} sources without {what}" for what, n in plan.lacking.items()),
+            ", ".join(
+                f"{n:,} source{'s'[: n != 1]} without {what}" for what, n in plan.lacking.items()
+            ),
         ),
         ("images", f"{plan.num_outputs:,}, {calls}"),
         *_describe_classes(plan),
