@@ -248,7 +248,7 @@ def check_objects(value: Any) -> str:
     """
     objects = _parse(value) if isinstance(value, str) else value
     wanted = f"must be {{{_BBOX!r}: [[…], …], {_CATEGORIES!r}: […]}}, lists of one length"
-    if not isinstance(objects, Mapping) or not isinstance(objects.get(_BBOX), Sequence):
+    if not isinstance(objects, Mapping) or not _is_list(objects.get(_BBOX)):
         raise TargetError(f"objects {wanted}, got {value!r:.100}")
     if others := sorted(set(objects) - {_BBOX, _CATEGORIES}):
         raise TargetError(
@@ -257,9 +257,13 @@ def check_objects(value: Any) -> str:
         )
     boxes = [_four_numbers(numbers) for numbers in objects[_BBOX]]
     categories = objects.get(_CATEGORIES)
-    names = [None] * len(boxes) if categories is None else [_name(each) for each in categories]
-    if len(names) != len(boxes):
-        raise TargetError(f"objects {wanted}, got {len(boxes)} boxes and {len(names)} categories")
+    if categories is None:
+        categories = [None] * len(boxes)
+    if not _is_list(categories) or len(categories) != len(boxes):
+        raise TargetError(
+            f"objects {wanted}, got {len(boxes)} boxes and the categories {categories!r:.100}"
+        )
+    names = [_name(each) for each in categories]
     return _to_json({_BBOX: boxes, _CATEGORIES: names})
 
 
@@ -271,10 +275,13 @@ def _parse(text: str) -> Any:
 
 
 def _four_numbers(numbers: Any) -> list[float]:
-    is_list = isinstance(numbers, Sequence) and not isinstance(numbers, str)
-    if not is_list or len(numbers) != 4 or not all(map(_is_number, numbers)):  # noqa: PLR2004
+    if not _is_list(numbers) or len(numbers) != 4 or not all(map(_is_number, numbers)):  # noqa: PLR2004
         raise TargetError(f"a box needs four finite numbers, got {numbers!r:.100}")
     return list(numbers)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _is_number(value: Any) -> bool:
