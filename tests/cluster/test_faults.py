@@ -54,27 +54,19 @@ def test_six_shards_run_as_six_pods_three_at_a_time(
     assert 1 < most <= 3
 
 
-def test_a_deleted_pod_hands_its_shard_to_another(
+def test_shards_whose_pods_are_deleted_or_run_out_of_memory_are_done_by_other_pods(
     augmentation: Augmentation, cluster: Cluster, storage: Proxy, expected: dict[str, str]
 ) -> None:
-    run_id = augmentation.start()
-    with shard_in_the_middle(augmentation, storage, run_id) as child:
-        delete_pods(cluster, child)
-    assert augmentation.finish(run_id) == "Completed"
-    assert augmentation.outputs() == expected
-    assert augmentation.run(child.id).run_count == 2
-
-
-def test_a_shard_that_ran_out_of_memory_is_tried_again(
-    augmentation: Augmentation, cluster: Cluster, storage: Proxy, expected: dict[str, str]
-) -> None:
-    run_id = augmentation.start()
-    with shard_in_the_middle(augmentation, storage, run_id) as child:
-        for pod in cluster.pods(of=str(child.id)):
+    run_id = augmentation.start(replicas=3)
+    with shards_in_the_middle(augmentation, storage, run_id, number=2) as (deleted, greedy):
+        for pod in cluster.pods(of=str(deleted.id)):
+            cluster.delete_pod(pod.name)
+        for pod in cluster.pods(of=str(greedy.id)):
             cluster.use_up_memory(pod.name)
     assert augmentation.finish(run_id) == "Completed"
     assert augmentation.outputs() == expected
-    assert augmentation.run(child.id).run_count == 2
+    assert augmentation.run(deleted.id).run_count == 2
+    assert augmentation.run(greedy.id).run_count == 2
 
 
 def test_a_shard_whose_image_cannot_be_pulled_is_given_up_and_done_by_another_run(
@@ -82,13 +74,13 @@ def test_a_shard_whose_image_cannot_be_pulled_is_given_up_and_done_by_another_ru
 ) -> None:
     augmentation.hold_shards(hold=True)
     run_id = augmentation.start(pending_limit_s=10.0)
-    wait_for(lambda: len(augmentation.children(run_id)) == 3)
+    wait_for(lambda: len(augmentation.children(run_id)) == 2)
     stuck = augmentation.children(run_id)[0]
     set_job_variables(augmentation, stuck, image="registry.invalid/kaleidoscope:none")
     augmentation.hold_shards(hold=False)
     assert augmentation.finish(run_id) == "Completed"
     assert augmentation.outputs() == expected
-    assert len(augmentation.children(run_id)) > 3
+    assert len(augmentation.children(run_id)) > 2
     report = augmentation.report(run_id)
     assert "### Made good" in report
     assert "\n- shard" in report
@@ -105,7 +97,7 @@ def test_a_pod_that_vanishes_while_the_worker_is_down_is_missed(
     expected: dict[str, str],
 ) -> None:
     run_id = augmentation.start(shard_time_limit_s=12.0)
-    with shard_in_the_middle(augmentation, storage, run_id) as child:
+    with shards_in_the_middle(augmentation, storage, run_id) as (child,):
         worker.kill()
         cluster.vanish(str(child.id))
     worker.start()
@@ -116,7 +108,7 @@ def test_a_pod_that_vanishes_while_the_worker_is_down_is_missed(
 def test_a_killed_parent_takes_up_its_shards_when_it_is_run_again(
     augmentation: Augmentation, cluster: Cluster, expected: dict[str, str]
 ) -> None:
-    run_id = augmentation.start(shard_minutes=0.0001)
+    run_id = augmentation.start(shard_minutes=0.0001, replicas=3)
     wait_for(lambda: augmentation.num_parts() > 0)
     cluster.vanish(str(run_id))
     assert augmentation.finish(run_id) == "Crashed"
@@ -130,7 +122,7 @@ def test_a_run_outlasts_prefects_server(
     augmentation: Augmentation, api: Proxy, storage: Proxy, expected: dict[str, str]
 ) -> None:
     run_id = augmentation.start()
-    with shard_in_the_middle(augmentation, storage, run_id):
+    with shards_in_the_middle(augmentation, storage, run_id):
         api.cut()
     time.sleep(OUTAGE_S)
     api.mend()
@@ -190,28 +182,23 @@ def test_two_runs_at_once_on_one_destination_make_what_one_makes(
 
 
 @contextmanager
-def shard_in_the_middle(
-    augmentation: Augmentation, storage: Proxy, run_id: UUID
-) -> Iterator[FlowRun]:
-    """Yield the run of a shard that is at work, and will be for as long as the block takes."""
+def shards_in_the_middle(
+    augmentation: Augmentation, storage: Proxy, run_id: UUID, *, number: int = 1
+) -> Iterator[list[FlowRun]]:
+    """Yield runs of shards that are at work, and will be for as long as the block takes."""
     found: list[FlowRun] = []
 
     def find() -> bool:
         found[:] = augmentation.children(run_id, StateType.RUNNING)
-        return bool(found)
+        return len(found) >= number
 
     wait_for(lambda: augmentation.children(run_id))
     storage.delay_s = SLOW_S
     try:
         wait_for(find)
-        yield found[0]
+        yield found[:number]
     finally:
         storage.delay_s = 0
-
-
-def delete_pods(cluster: Cluster, run: FlowRun) -> None:
-    for pod in cluster.pods(of=str(run.id)):
-        cluster.delete_pod(pod.name)
 
 
 def set_job_variables(augmentation: Augmentation, run: FlowRun, **variables: Any) -> None:
