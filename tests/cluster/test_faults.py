@@ -25,7 +25,7 @@ STALLED_S = 5.0
 NUM_PODS = 20
 """Of shards, in the run that is cancelled."""
 
-OUTAGE_S = 20.0
+OUTAGE_S = 30.0
 """How long Prefect's server is away; a child that ends meanwhile cannot say so."""
 
 
