@@ -8,6 +8,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
@@ -29,7 +30,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterSubFlowRuns,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
-from prefect.exceptions import PrefectException
+from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.logging import get_logger
 from prefect.states import (
     AwaitingRetry,
@@ -149,8 +150,12 @@ class ChildRuns:
 
     def __exit__(self, *_: object) -> None:
         """Stop asking and wake who still waits."""
-        self._stop.set()
+        self.stop()
         self._thread.join()
+
+    def stop(self) -> None:
+        """Let no run be made from now on; what goes on in the thread is not waited for."""
+        self._stop.set()
 
     def wait(self, run_id: UUID, is_done: Callable[[], bool]) -> State[Any]:
         """Return the final state of a flow run, or Completed once ``is_done`` says so.
@@ -161,10 +166,18 @@ class ChildRuns:
             ShardStoppedError: If the block is left before.
         """
         with self._lock:
-            if self._stop.is_set():
-                raise ShardStoppedError("the parent flow run is ending")
+            self.check()
             waiter = self._waiters.setdefault(run_id, Waiter(is_done))
         return waiter.state.result()
+
+    def check(self) -> None:
+        """Return if runs may be made.
+
+        Raises:
+            ShardStoppedError: If the block is left, or about to be.
+        """
+        if self._stop.is_set():
+            raise ShardStoppedError("the parent flow run is ending")
 
     def _poll(self) -> None:
         polls = 0
@@ -199,6 +212,9 @@ class ChildRuns:
         with self._lock:
             waiters = list(self._waiters.items())
         for run_id, waiter in waiters:
+            # A store that is slow must not hold up the end.
+            if self._stop.is_set():
+                return
             if waiter.is_done():
                 self._wake(run_id, Completed(message="It is done, though it has not said so."))
 
@@ -269,7 +285,11 @@ class ShardDeployment:
         """Return the final state of the shard's run, which is made if there is none.
 
         A run that is given up ends as Crashed for whoever waits here, whatever comes of it.
+
+        Raises:
+            ShardStoppedError: If the parent is ending; then no run is made.
         """
+        self._children.check()
         for replaced in itertools.count():
             child = self._attach(shard, parameters, replaced)
             if child.state is None or child.state.type not in CANCELLED_STATES:
@@ -336,6 +356,31 @@ def reap_tasks(client: SyncPrefectClient, parent_run_id: UUID) -> None:
         client.set_task_run_state(task_run.id, state, force=True)
 
 
+@contextmanager
+def cancelled_with_parent(
+    client: SyncPrefectClient, children: ChildRuns, parent_run_id: UUID
+) -> Iterator[None]:
+    """Cancel the shards of a flow run at once, when it is cancelled while the block runs.
+
+    The hook comes ten seconds later and more: Prefect waits until the flow's process has ended,
+    and loads the flow in another one. A pod that is only evicted gets the same signal, and its
+    shards go on.
+
+    Args:
+        client: The client.
+        children: Entered already.
+        parent_run_id: The flow run, of this process.
+    """
+    try:
+        yield
+    except TerminationSignal:
+        children.stop()
+        parent = client.read_flow_run(parent_run_id)
+        if parent.state is not None and parent.state.type in CANCELLED_STATES:
+            _cancel(client, parent_run_id)
+        raise
+
+
 def cancel_children(
     flow: Flow[..., Any],  # noqa: ARG001 -- what Prefect calls a hook with.
     flow_run: FlowRun,
@@ -343,13 +388,18 @@ def cancel_children(
 ) -> None:
     """Cancel the runs of the shards of a flow run; a hook for the cancellation of their parent.
 
+    It finds something to do where the parent's process was gone before, or was just making a run.
     Prefect passes a cancellation on by itself, but takes a minute on PostgreSQL and does not come
     to an end on SQLite.
     """
     with get_client(sync_client=True) as client:
-        # Nothing would answer Cancelling for a run that only waits for its next try.
-        _set_children(client, flow_run.id, [StateType.SCHEDULED], Cancelled())
-        _set_children(client, flow_run.id, ACTIVE_STATES, Cancelling())
+        _cancel(client, flow_run.id)
+
+
+def _cancel(client: SyncPrefectClient, parent_run_id: UUID) -> None:
+    # Nothing would answer Cancelling for a run that only waits for its next try.
+    _set_children(client, parent_run_id, [StateType.SCHEDULED], Cancelled())
+    _set_children(client, parent_run_id, ACTIVE_STATES, Cancelling())
 
 
 def _set_children(

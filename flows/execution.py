@@ -13,7 +13,14 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 
-from flows.dispatch import ChildRuns, Limits, ShardDeployment, ShardStoppedError, error_of
+from flows.dispatch import (
+    ChildRuns,
+    Limits,
+    ShardDeployment,
+    ShardStoppedError,
+    cancelled_with_parent,
+    error_of,
+)
 from flows.form import ExecutionName
 from flows.progress import Progress
 from kaleidoscope.errors import ObjectMissingError
@@ -187,7 +194,10 @@ def open_execution(
             finally:
                 here.stop.set()
         case "work-pool":
-            with ChildRuns(client, limits=placement.limits) as children:
+            with (
+                ChildRuns(client, limits=placement.limits) as children,
+                cancelled_with_parent(client, children, job.flow_run_id),
+            ):
                 deployment = ShardDeployment(
                     client,
                     children,

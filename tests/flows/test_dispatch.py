@@ -1,5 +1,6 @@
 """Dispatch against a real server and a real worker."""
 
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelling, Completed, Paused, Pending, Running, Scheduled
 
 from flows.dispatch import (
@@ -27,6 +29,7 @@ from flows.dispatch import (
     ShardLostError,
     ShardStoppedError,
     cancel_children,
+    cancelled_with_parent,
     error_of,
     reap_tasks,
 )
@@ -177,6 +180,26 @@ def test_cancelling_the_parent_cancels_running_and_waiting_shards(
 
 
 @pytest.mark.parametrize(
+    ("parent", "child"),
+    [(Cancelling(), StateType.CANCELLING), (Running(), StateType.PENDING)],
+)
+def test_a_parent_that_has_to_go_cancels_its_shards_only_if_it_is_cancelled(
+    shards: Shards, client: SyncPrefectClient, parent: State[Any], child: StateType
+) -> None:
+    # Of no deployment, since a pending run would hold a place in its queue for ever.
+    stand_in = client.create_task_run(toy_task, shards.parent_run_id, dynamic_key="0")
+    run = client.create_flow_run(toy_parent, parent_task_run_id=stand_in.id, state=Pending())
+    client.set_flow_run_state(shards.parent_run_id, parent, force=True)
+    with (
+        pytest.raises(TerminationSignal),
+        ChildRuns(client, limits=PATIENT) as children,
+        cancelled_with_parent(client, children, shards.parent_run_id),
+    ):
+        raise TerminationSignal(signal.SIGTERM)
+    assert client.read_flow_run(run.id).state_type == child
+
+
+@pytest.mark.parametrize(
     ("state", "minutes", "why"),
     [
         (Pending(), 6, "Pending for more than 0:05:00"),
@@ -242,6 +265,18 @@ def test_leaving_wakes_who_still_waits(shards: Shards, client: SyncPrefectClient
             waiting.result(DEADLINE_S)
         with pytest.raises(ShardStoppedError, match="ending"):
             runs.wait(run.id, never)
+
+
+def test_a_parent_that_is_ending_makes_no_more_runs(
+    shards: Shards, client: SyncPrefectClient
+) -> None:
+    with ChildRuns(client, limits=PATIENT) as runs:
+        deployment = ShardDeployment(
+            client, runs, deployment=shards.deployment, parent_run_id=shards.parent_run_id
+        )
+    with pytest.raises(ShardStoppedError, match="ending"):
+        deployment.run(0, {"folder": str(shards.folder), "shard": 0}, never)
+    assert not shards.children()
 
 
 def test_waiting_outlasts_a_server_that_does_not_answer(
