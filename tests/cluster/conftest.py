@@ -123,7 +123,8 @@ def cluster(addresses: Addresses, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server that clients in this process talk to."""
-    environment = {"PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "20"}
+    # As infra/kubernetes has it.
+    environment = {"PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "10"}
     with (
         PrefectServer(tmp_path_factory.mktemp("prefect"), environment=environment) as server,
         temporary_settings({PREFECT_API_URL: server.api_url}),

@@ -174,3 +174,12 @@ def test_the_worker_watches_the_namespace_that_it_may_see(manifests: Manifests) 
     )
     assert variables["PREFECT_WORKER_QUERY_SECONDS"] == "2"
     assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+
+
+def test_pods_that_never_started_are_gone_soon_after_their_run_was_cancelled(
+    manifests: Manifests,
+) -> None:
+    for _, server in (c for c in containers(manifests) if c[1]["name"] == "server"):
+        variables = {variable["name"]: variable.get("value") for variable in server["env"]}
+        name = "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS"
+        assert 0 < float(variables[name] or 0) <= 10
