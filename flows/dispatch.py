@@ -375,9 +375,13 @@ def cancelled_with_parent(
         yield
     except TerminationSignal:
         children.stop()
-        parent = client.read_flow_run(parent_run_id)
-        if parent.state is not None and parent.state.type in CANCELLED_STATES:
-            _cancel(client, parent_run_id)
+        try:
+            parent = client.read_flow_run(parent_run_id)
+            if parent.state is not None and parent.state.type in CANCELLED_STATES:
+                _cancel(client, parent_run_id)
+        except (httpx.HTTPError, PrefectException) as error:
+            # Another error than the signal would make an evicted run a failed one.
+            logger.warning("The shards could not be cancelled, which the hook does: %s", error)
         raise
 
 

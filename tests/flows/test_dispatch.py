@@ -9,7 +9,7 @@ from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -197,6 +197,25 @@ def test_a_parent_that_has_to_go_cancels_its_shards_only_if_it_is_cancelled(
     ):
         raise TerminationSignal(signal.SIGTERM)
     assert client.read_flow_run(run.id).state_type == child
+
+
+class _Away:
+    """A client whose server is away."""
+
+    def read_flow_run(self, run_id: UUID) -> FlowRun:
+        raise httpx.ConnectError(f"no answer about {run_id}")
+
+
+def test_a_parent_that_is_evicted_while_the_server_is_away_is_still_handed_back(
+    client: SyncPrefectClient,
+) -> None:
+    away = cast("SyncPrefectClient", _Away())
+    with (
+        pytest.raises(TerminationSignal),
+        ChildRuns(client, limits=PATIENT) as children,
+        cancelled_with_parent(away, children, uuid4()),
+    ):
+        raise TerminationSignal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
