@@ -192,7 +192,7 @@ def to_page(rounds: Sequence[tuple[Pace, Pace]], num_photographs: int, machine: 
             "",
             f"{num_photographs} photographs by `classic`, {alone[0].num_outputs:,} images, from S3",
             f"to S3: `kaleidoscope run`, and a run of `{DEPLOYMENT}` with {REPLICAS} replicas.",
-            f"Medians of {len(rounds)} rounds. The S3 server shares the CPUs, as does Prefect's",
+            f"Medians; rounds: {len(rounds)}. The S3 server shares the CPUs, as does Prefect's",
             "server, which in a cluster has its own.",
             "",
             f"While shards run, the deployment has **{ratio:.2f}** of the pace of the library",
