@@ -59,10 +59,8 @@ class Labels:
     def of(self, source_key: str) -> SourceLabels | None:
         """Return what is known of a source; None leaves it to the folder."""
         labels = self._rows.get(source_key, self._unlisted)
-        if self._masks is None or (mask := self._masks.of(source_key)) is None:
-            return labels
-        labels = labels or SourceLabels(label_of(source_key))
-        return replace(labels, mask_key=mask.key, mask_etag=mask.etag)
+        mask = None if self._masks is None else self._masks.of(source_key)
+        return labels if mask is None else _with_mask(labels or _of_folder(source_key), mask)
 
     def label_of(self, source_key: str) -> str | None:
         """Return the class of a source; None if it has none."""
@@ -72,7 +70,15 @@ class Labels:
 
 def planned_labels(planned: PlannedSource) -> SourceLabels:
     """Return what is known of a source of a plan."""
-    return planned.labels or SourceLabels(label_of(planned.info.key))
+    return planned.labels or _of_folder(planned.info.key)
+
+
+def _of_folder(source_key: str) -> SourceLabels:
+    return SourceLabels(label_of(source_key))
+
+
+def _with_mask(labels: SourceLabels, mask: ObjectInfo) -> SourceLabels:
+    return replace(labels, mask_key=mask.key, mask_etag=mask.etag)
 
 
 def find_labels(source: Store, targets: Targets | None, source_key: str) -> SourceLabels:
@@ -90,11 +96,11 @@ def find_labels(source: Store, targets: Targets | None, source_key: str) -> Sour
     if targets is not None and targets.labels is not None:
         table = _read_table(source, targets.labels, targets)
         labels = table.rows.get(source_key, table.unlisted)
-    labels = labels or SourceLabels(label_of(source_key))
+    labels = labels or _of_folder(source_key)
     if targets is None or targets.masks is None:
         return labels
     mask = find_mask(source, targets.masks, source_key)
-    return labels if mask is None else replace(labels, mask_key=mask.key, mask_etag=mask.etag)
+    return labels if mask is None else _with_mask(labels, mask)
 
 
 def read_targets(source: Store, labels: SourceLabels) -> StoredTargets:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,11 +128,7 @@ class ImageRows:
         Raises:
             StoreError: If it cannot be read.
         """
-        key = self._keys[index]
-        if self._members is None or not isinstance(self._members["tar_key"][index], str):
-            return read_output(self._store(), key)
-        tar_key, offset, length = (column[index] for column in self._members.values())
-        return read_output(self._store(), key, tar_key, int(offset), int(length))
+        return self._read(index, self._keys[index], self._members, ("offset", "length"))
 
     def decode(self, index: int) -> BgrImage:
         """Return the image, ``(H, W, 3)`` uint8, BGR.
@@ -157,11 +153,18 @@ class ImageRows:
                 f"{self._keys[index]} has no mask; make the images with targets.masks in the "
                 "recipe, and read the manifest with its columns mask_key, mask_offset and mask_size"
             )
+        place = ("mask_offset", "mask_size")
+        return decode_output_mask(self._read(index, mask_key, self._masks, place))
+
+    def _read(
+        self, index: int, key: str, columns: Mapping[str, Any] | None, place: tuple[str, str]
+    ) -> bytes:
+        """Return an object, or the member of the row's tar that two of the columns place."""
         tar_key = None if self._members is None else self._members["tar_key"][index]
-        if not isinstance(tar_key, str):
-            return decode_output_mask(read_output(self._store(), mask_key))
-        offset, size = int(self._masks["mask_offset"][index]), int(self._masks["mask_size"][index])
-        return decode_output_mask(read_output(self._store(), mask_key, tar_key, offset, size))
+        if columns is None or not isinstance(tar_key, str):
+            return read_output(self._store(), key)
+        offset, length = (int(columns[name][index]) for name in place)
+        return read_output(self._store(), key, tar_key, offset, length)
 
     def _store(self) -> Store:
         if self._opened is None or self._opened[0] != os.getpid():

@@ -23,7 +23,7 @@ from kaleidoscope.loaders.rows import (
     to_rgb,
 )
 from kaleidoscope.model import BgrImage
-from kaleidoscope.targets import read_objects
+from kaleidoscope.targets import Box, read_objects
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,20 +139,19 @@ class TargetDataset(Dataset[tuple[Any, Any]]):
                 or not all have boxes that are known.
         """
         self.rows = select_rows(rows, split)
-        self._has_masks, self._has_boxes = (
-            _all_have(self.rows, column) for column in ("mask_key", "objects")
-        )
-        if not (self._has_masks or self._has_boxes):
+        self._has_masks = _all_have(self.rows, "mask_key")
+        has_boxes = _all_have(self.rows, "objects")
+        if not (self._has_masks or has_boxes):
             raise LoaderError(
                 "the rows have neither mask_key nor objects; make the images with targets.masks "
                 "or targets.boxes in the recipe, or take ImageDataset for images with a class"
             )
         if categories is None:
-            categories = category_names(rows) if self._has_boxes else ()
+            categories = category_names(rows) if has_boxes else ()
         self.categories = tuple(categories)
         self._places = {name: place for place, name in enumerate(self.categories)}
         self._images = ImageRows(str(uri), self.rows)
-        self._objects = self.rows["objects"].array if self._has_boxes else None
+        self._objects = self.rows["objects"].array if has_boxes else None
         self._transform = transform
 
     def __len__(self) -> int:
@@ -177,18 +176,18 @@ class TargetDataset(Dataset[tuple[Any, Any]]):
             mask = torch.from_numpy(self._images.decode_mask(index).astype(np.int64))
             target["mask"] = mask if mask.ndim == 2 else mask.permute(2, 0, 1)  # noqa: PLR2004
         if self._objects is not None:
-            target |= self._boxes(index, (image.shape[1], image.shape[0]))
+            boxes = read_objects(self._objects[index], size=(image.shape[1], image.shape[0]))
+            target |= self._to_tensors(index, boxes)
         tensor = to_tensor(image)
         return (tensor, target) if self._transform is None else self._transform(tensor, target)
 
-    def _boxes(self, index: int, size: tuple[int, int]) -> dict[str, torch.Tensor]:
-        boxes = read_objects(str(self._objects[index]), size=size)  # type: ignore[index] # has some.
+    def _to_tensors(self, index: int, boxes: Sequence[Box]) -> dict[str, torch.Tensor]:
         if unknown := [box.label for box in boxes if box.label not in self._places]:
             raise LoaderError(
                 f"{self.rows['output_key'].iloc[index]} has a box of {unknown[0]!r}, which is none "
                 f"of the categories {list(self.categories)}"
             )
-        edges = [box.to_numbers("pascal_voc", size=size) for box in boxes]
+        edges = [(box.left, box.top, box.right, box.bottom) for box in boxes]
         places = [self._places[str(box.label)] for box in boxes]
         return {
             "boxes": torch.tensor(edges, dtype=torch.float32).reshape(-1, 4),

@@ -209,6 +209,10 @@ def check_masks_agree(operation: Operation, transform: Any, size: tuple[int, int
     image = np.zeros((size[1], size[0], 3), dtype=np.uint8)
     wanted = A.Compose([transform])(image=image, mask=mask)["mask"]
     made = operation.apply_mask(mask)
+    check_within_a_pixel(made, wanted)
+
+
+def check_within_a_pixel(made: Mask, wanted: Mask) -> None:
     assert made.shape == wanted.shape
     pixel = np.ones((3, 3), dtype=np.uint8)
     for one, other in ((made, wanted), (wanted, made)):

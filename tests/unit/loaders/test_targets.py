@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import cv2
 import datasets
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from kaleidoscope.loaders import iter_images, iter_masks
 from kaleidoscope.loaders.torch import TargetDataset
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import Store, open_store
+from tests import image_files
 from tests.conftest import BUCKET
 from tests.unit.loaders.conftest import lead_to
 from tools.seaweedfs import SeaweedFS
@@ -43,8 +43,8 @@ def put_sources(store: Store) -> None:
         if has_box:
             image[top:bottom, left:right] = 255
             mask[top:bottom, left:right] = number + 1
-        store.put(f"{number}.png", png(image))
-        store.put(f"masks/{number}.png", png(mask))
+        store.put(f"{number}.png", image_files.opencv(".png", image))
+        store.put(f"masks/{number}.png", image_files.opencv(".png", mask))
         objects = (
             {"bbox": [BOX] * has_box, "categories": [("cat", "dog")[number]] * has_box}
             if number < 2
@@ -52,12 +52,6 @@ def put_sources(store: Store) -> None:
         )
         lines.append(json.dumps({"file_name": f"{number}.png", "objects": objects}))
     store.put("labels.jsonl", "\n".join(lines).encode())
-
-
-def png(pixels: "np.typing.NDArray[np.uint8]") -> bytes:
-    encoded, data = cv2.imencode(".png", pixels)
-    assert encoded
-    return data.tobytes()
 
 
 @pytest.fixture(scope="module", params=["files", "webdataset"])
