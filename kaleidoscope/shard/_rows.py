@@ -8,7 +8,7 @@ from functools import lru_cache
 from kaleidoscope.augment import EncodedOutput, Root
 from kaleidoscope.codecs import EncodeSpec, extension_for
 from kaleidoscope.errors import KaleidoscopeError
-from kaleidoscope.identity import label_of, mask_key, output_id, output_key, source_id
+from kaleidoscope.identity import mask_key, output_id, output_key, source_id
 from kaleidoscope.manifest import Record, SourceFacts
 from kaleidoscope.model import ObjectInfo, SourceLabels
 from kaleidoscope.recipe import Targets
@@ -16,15 +16,15 @@ from kaleidoscope.targets import boxes_to_json
 from kaleidoscope.tree import Applied, Growth, Sampled
 
 
-def source_facts(info: ObjectInfo, labels: SourceLabels | None = None) -> SourceFacts:
+def source_facts(info: ObjectInfo, labels: SourceLabels) -> SourceFacts:
     return SourceFacts(
         source_id=source_id(info.key),
         source_key=info.key,
         source_etag=info.etag,
         source_version_id=info.version_id,
-        label=label_of(info.key) if labels is None else labels.label,
-        attributes=None if labels is None else labels.attributes,
-        source_mask_key=None if labels is None else labels.mask_key,
+        label=labels.label,
+        attributes=labels.attributes,
+        source_mask_key=labels.mask_key,
     )
 
 

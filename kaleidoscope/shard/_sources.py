@@ -87,7 +87,8 @@ class SourceTask:
     def _run(
         self, position: int, planned: PlannedSource, reading: Future[ReadSource]
     ) -> SourceResult:
-        facts = source_facts(planned.info, planned.labels)
+        labels = planned_labels(planned)
+        facts = source_facts(planned.info, labels)
         writes: list[Future[tuple[Record, ...]]] = []
         failures: tuple[Record, ...] = ()
         size = 0
@@ -97,7 +98,7 @@ class SourceTask:
         made: list[Made] = []
         try:
             read = reading.result()
-            facts = with_mask(source_facts(read.image.info, planned.labels), read.targets.mask)
+            facts = with_mask(source_facts(read.image.info, labels), read.targets.mask)
             size = len(read.image.data)
             self._check_mask(read.targets)
             root = self._augmenter.root(read.image.data, read.targets)
