@@ -5,6 +5,7 @@ reported wrongly, start twice or outlive its parent, and nothing is lost or doub
 """
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -24,12 +25,16 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    LogFilter,
+    LogFilterFlowRunId,
+    LogFilterLevel,
     TaskRunFilter,
     TaskRunFilterState,
     TaskRunFilterStateType,
     TaskRunFilterSubFlowRuns,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
+from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.logging import get_logger
 from prefect.states import (
@@ -55,6 +60,9 @@ INSPECTION_INTERVAL_S = 30.0
 
 REFUSED = "Refused"
 """Name of the failed state of a child that says that a retry cannot help."""
+
+WORKER_LOGGERS = ("prefect.flow_runs.observer", "prefect.flow_runs.worker")
+"""Of what Prefect's worker, and its observer of pods, say of a run in the run's own log."""
 
 ACTIVE_STATES = (StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 """In which a run has a process or a pod, or may have."""
@@ -223,12 +231,28 @@ class ChildRuns:
         for run in self._read((StateType.PENDING, StateType.RUNNING)):
             if (why := self._limits.why_overdue(run, now=now)) is None:
                 continue
-            message = f"{why}, given up"
+            message = f"{why}, given up{self._trouble_of(run)}"
             logger.warning("%s: %s", run.name, message)
             # So that its pod, if there is one, is taken away. Should it come back to life before,
             # it writes the same bytes under the same names.
             self._client.set_flow_run_state(run.id, Cancelling(message=message))
             self._wake(run.id, Crashed(message=message))
+
+    def _trouble_of(self, run: FlowRun) -> str:
+        """Return, behind a colon, what the worker last said keeps a pod from its start.
+
+        Kubernetes alone knows, and the parent has no rights there.
+        """
+        if run.state is None or not run.state.is_pending():
+            return ""
+        logs = self._client.read_logs(
+            log_filter=LogFilter(
+                flow_run_id=LogFilterFlowRunId(any_=[run.id]),
+                level=LogFilterLevel(ge_=logging.WARNING),
+            ),
+            sort=LogSort.TIMESTAMP_DESC,
+        )
+        return next((f": {log.message}" for log in logs if log.name in WORKER_LOGGERS), "")
 
     def _wake(self, run_id: UUID, state: State[Any]) -> None:
         with self._lock:

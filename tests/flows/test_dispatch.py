@@ -16,6 +16,7 @@ import httpx
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import LogCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import TerminationSignal
@@ -246,6 +247,34 @@ def test_a_shard_that_stands_still_is_cancelled_and_taken_for_dead(
     with ChildRuns(client, limits=at_once, poll_interval_s=0.01) as runs:
         assert runs.wait(run.id, never).is_crashed()
     assert client.read_flow_run(run.id).state_type == StateType.CANCELLING
+
+
+def test_a_shard_that_never_starts_is_given_up_with_what_the_worker_said_of_its_pod(
+    shards: Shards, client: SyncPrefectClient
+) -> None:
+    run = make_run(client, shards)
+    client.set_flow_run_state(run.id, Pending(), force=True)
+    said = [
+        ("worker", 20, "Creating Kubernetes job"),
+        ("observer", 30, "Pod is unschedulable: 1 Insufficient cpu"),
+        ("an earlier try", 40, "Boom"),
+    ]
+    client.create_logs(
+        LogCreate(
+            name=f"prefect.flow_runs.{name}",
+            level=level,
+            message=text,
+            timestamp=datetime.now(UTC),
+            flow_run_id=run.id,
+        )
+        for name, level, text in said
+    )
+    at_once = Limits(pending=timedelta(0), running=HOUR)
+    with ChildRuns(client, limits=at_once, poll_interval_s=0.01) as runs:
+        state = runs.wait(run.id, never)
+    assert state.message == (
+        "Pending for more than 0:00:00, given up: Pod is unschedulable: 1 Insufficient cpu"
+    )
 
 
 def test_a_shard_that_is_done_is_not_waited_for_though_its_run_says_running(
