@@ -29,8 +29,10 @@ from tests.cluster.stand_in import StandIn
 FLOW_RUN_LABEL = "prefect.io/flow-run-id"
 
 EAT_MEMORY = 'm = []\nwhile True: m.append(b"x" * (1 << 26))'
-"""Grows beyond any limit, in steps, since a kernel refuses more than there is at once; one that
-kills by cgroup takes the whole container with it."""
+"""Grows beyond any limit, in steps, since a kernel refuses more than there is at once."""
+
+KILL_ALL = "import os; os.kill(-1, 9)"
+"""What becomes of a container that is out of memory; with cgroup v1, the greedy alone is killed."""
 
 T = TypeVar("T")
 
@@ -147,9 +149,10 @@ class Cluster:
             self._stand_in.kill(self.namespace, pod, "OOMKilled")
             return
         kubectl = ["kubectl", f"--kubeconfig={self.kubeconfig}"]
-        command = [*kubectl, "exec", "--namespace", self.namespace, pod, "--"]
-        # It is killed too, so it never succeeds.
-        subprocess.run([*command, "python", "-c", EAT_MEMORY], check=False, capture_output=True)
+        command = [*kubectl, "exec", "--namespace", self.namespace, pod, "--", "python", "-c"]
+        for script in (EAT_MEMORY, KILL_ALL):
+            # It is killed too, so it never succeeds.
+            subprocess.run([*command, script], check=False, capture_output=True)
 
     def clean_up(self) -> None:
         """Remove what the session has made."""

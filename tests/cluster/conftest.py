@@ -248,7 +248,7 @@ def deployments(
         "namespace": cluster.namespace,
         "labels": cluster.labels,
         # For 21 pods on a laptop's cluster.
-        "cpu_request": "100m",
+        "cpu_request": "50m",
         "memory_request": "256Mi",
         # The worker's own are copied, and lead nowhere in a pod: it can write to /tmp alone.
         "env": {

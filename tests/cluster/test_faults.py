@@ -14,7 +14,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import Augmentation, Worker, is_final, wait_for
 from tests.cluster.proxy import Proxy
 
-pytestmark = pytest.mark.cluster
+# Each condition has a deadline of its own; nodes may have to fetch the image first.
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 SLOW_S = 0.3
 """For each piece of data between shards and S3, while a shard has to be caught in the middle."""
@@ -26,10 +27,10 @@ NUM_PODS = 20
 """Of shards, in the run that is cancelled."""
 
 CANCELLED_S = 30.0
-"""Seconds after which a run that is cancelled has no pod."""
+"""Seconds after which a run that is cancelled has no pod, if each has a core."""
 
-BUSY_S = 30.0
-"""What the stand-in may take longer, whose pods share two cores with whatever else runs there."""
+BUSY_S = 60.0
+"""What it may take longer where 21 pods, Prefect's server and S3 have two cores between them."""
 
 OUTAGE_S = 30.0
 """How long Prefect's server is away; a child that ends meanwhile cannot say so."""
@@ -71,7 +72,8 @@ def test_shards_whose_pods_are_deleted_or_run_out_of_memory_are_done_by_other_po
             cluster.use_up_memory(pod.name)
     assert augmentation.finish(run_id) == "Completed"
     assert augmentation.outputs() == expected
-    assert augmentation.run(deleted.id).run_count == 2
+    # Before 1.22, a Job replaces a pod that was deleted, beside the run that Prefect starts again.
+    assert augmentation.run(deleted.id).run_count >= 2
     assert augmentation.run(greedy.id).run_count == 2
 
 
@@ -90,7 +92,7 @@ def test_a_shard_whose_image_cannot_be_pulled_is_given_up_and_done_by_another_ru
     report = augmentation.report(run_id)
     assert "### Made good" in report
     assert "\n- shard" in report
-    assert "Pending for more than 0:00:10" in report
+    assert "Pending for more than 0:00:10, given up: Image pull failed" in report
     wait_for(lambda: not any(pod.is_active for pod in cluster.pods(of=str(stuck.id))))
 
 
@@ -117,9 +119,11 @@ def test_a_killed_parent_takes_up_its_shards_when_it_is_run_again(
     run_id = augmentation.start(shard_minutes=0.0001, replicas=3)
     wait_for(lambda: augmentation.num_parts() > 0)
     cluster.vanish(str(run_id))
-    assert augmentation.finish(run_id) == "Crashed"
-    augmentation.client.set_flow_run_state(run_id, AwaitingRetry())
+    # A real node ends the processes of a pod that is gone with a signal, so it hands itself back.
+    if augmentation.finish(run_id) == "Crashed":
+        augmentation.client.set_flow_run_state(run_id, AwaitingRetry())
     assert augmentation.finish(run_id) == "Completed"
+    assert augmentation.run(run_id).run_count == 2
     assert augmentation.outputs() == expected
     assert len(augmentation.children(run_id)) == 6
 
@@ -209,8 +213,7 @@ def shards_in_the_middle(
 
 
 def wait_for_no_pods(cluster: Cluster, runs: list[str]) -> None:
-    deadline_s = CANCELLED_S if cluster.is_real else CANCELLED_S + BUSY_S
-    took_s = wait_for(lambda: not cluster.active_pods(of=runs), deadline_s=deadline_s)
+    took_s = wait_for(lambda: not cluster.active_pods(of=runs), deadline_s=CANCELLED_S + BUSY_S)
     print(f"no pod was left after {took_s:.1f} s")  # noqa: T201 - shown by pytest -rP.
 
 
