@@ -64,8 +64,12 @@ def server_environment() -> Iterator[dict[str, str]]:
         yield {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": auth_string}
         return
     with forward("prefect-server", SERVER_PORT, SYSTEM) as port:
-        url = f"http://127.0.0.1:{port}/api"
-        yield {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": auth_string}
+        yield {
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            # Links that are printed outlast this forward: docs/kubernetes.md opens that port.
+            "PREFECT_UI_URL": f"http://127.0.0.1:{SERVER_PORT}",
+            "PREFECT_API_AUTH_STRING": auth_string,
+        }
 
 
 @contextmanager

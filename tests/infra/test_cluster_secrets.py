@@ -125,6 +125,7 @@ def test_a_command_is_given_the_addresses_and_keys_of_the_cluster(
     keys = read_secret("kaleidoscope-s3", SYSTEM)
     assert keys
     assert variables["PREFECT_API_URL"] == "http://127.0.0.1:40123/api"
+    assert variables["PREFECT_UI_URL"] == "http://127.0.0.1:4200"
     assert variables["PREFECT_API_AUTH_STRING"] == read_auth_string()
     assert variables["KALEIDOSCOPE_S3_ENDPOINT_URL"] == "http://127.0.0.1:40123"
     assert variables["AWS_SECRET_ACCESS_KEY"] == keys["AWS_SECRET_ACCESS_KEY"]
