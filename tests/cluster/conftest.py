@@ -65,7 +65,7 @@ transforms: [HorizontalFlip, Rotate, GaussNoise, Perspective]
 # Without a step, Prefect copies the folder that a run starts in for every run.
 PULL_STEP = {"prefect.deployments.steps.set_working_directory": {"directory": "/tmp"}}  # noqa: S108
 
-DEADLINE_S = 240.0
+DEADLINE_S = 400.0
 
 PENDING_LIMIT_S = 120.0
 """Long enough for a pod on a busy machine, or on a node that has to fetch the image first."""
