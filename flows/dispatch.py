@@ -302,6 +302,9 @@ class ShardDeployment:
         self._parent_run_id = parent_run_id
         self._deployment_id = _find_deployment(client, deployment)
         self._placeholder: Task[[], None] = Task(fn=_placeholder, name=deployment)
+        # One run is made at a time: on SQLite, Prefect's server refuses most of those that come
+        # together, and each of them waits for seconds until it is tried again.
+        self._making = threading.Lock()
 
     def run(
         self, shard: int, parameters: Mapping[str, Any], is_done: Callable[[], bool]
@@ -313,9 +316,10 @@ class ShardDeployment:
         Raises:
             ShardStoppedError: If the parent is ending; then no run is made.
         """
-        self._children.check()
         for replaced in itertools.count():
-            child = self._attach(shard, parameters, replaced)
+            with self._making:
+                self._children.check()
+                child = self._attach(shard, parameters, replaced)
             if child.state is None or child.state.type not in CANCELLED_STATES:
                 break
         if child.state is not None and child.state.is_final():

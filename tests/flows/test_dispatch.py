@@ -1,6 +1,7 @@
 """Dispatch against a real server and a real worker."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -325,6 +326,31 @@ def test_a_parent_that_is_ending_makes_no_more_runs(
     with pytest.raises(ShardStoppedError, match="ending"):
         deployment.run(0, {"folder": str(shards.folder), "shard": 0}, never)
     assert not shards.children()
+
+
+def test_runs_are_made_one_at_a_time(
+    shards: Shards, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, made = threading.Lock(), list[FlowRun]()
+
+    def make(*_: object, **__: object) -> FlowRun:
+        assert busy.acquire(blocking=False), "two at once"
+        time.sleep(0.05)  # For the others to come in.
+        made.append(make_run(client, shards))
+        busy.release()
+        return made[-1]
+
+    monkeypatch.setattr(client, "create_flow_run_from_deployment", make)
+    shards_at_once = 6
+    with ThreadPoolExecutor(shards_at_once) as threads, ChildRuns(client, limits=PATIENT) as runs:
+        deployment = ShardDeployment(
+            client, runs, deployment=shards.deployment, parent_run_id=shards.parent_run_id
+        )
+        waiting = [threads.submit(deployment.run, n, {}, never) for n in range(shards_at_once)]
+        wait_for(lambda: len(made) == shards_at_once or any(one.done() for one in waiting))
+    for one in waiting:
+        with pytest.raises(ShardStoppedError, match="ending"):
+            one.result(DEADLINE_S)
 
 
 def test_waiting_outlasts_a_server_that_does_not_answer(
