@@ -47,6 +47,7 @@ from kaleidoscope.transfer import copy_objects
 from tests.cluster.cluster import Cluster
 from tests.cluster.proxy import Proxy
 from tests.cluster.stand_in import StandIn
+from tools.postgresql import PostgreSQL, find_programs
 from tools.prefect_server import PrefectServer
 from tools.seaweedfs import SeaweedFS
 
@@ -123,12 +124,15 @@ def cluster(addresses: Addresses, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server that clients in this process talk to."""
-    # As infra/kubernetes has it.
+    # As infra/kubernetes has it, its database too where PostgreSQL is installed.
     environment = {"PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "10"}
-    with (
-        PrefectServer(tmp_path_factory.mktemp("prefect"), environment=environment) as server,
-        temporary_settings({PREFECT_API_URL: server.api_url}),
-    ):
+    with ExitStack() as stack:
+        if find_programs() is not None:
+            database = stack.enter_context(PostgreSQL())
+            environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.url
+        home = tmp_path_factory.mktemp("prefect")
+        server = stack.enter_context(PrefectServer(home, environment=environment))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: server.api_url}))
         yield server
 
 
@@ -210,9 +214,11 @@ class Worker:
 
 @pytest.fixture(scope="session")
 def one_worker(server: PrefectServer, api: Proxy, cluster: Cluster) -> Iterator[Worker]:
+    # What is the server's alone would be copied into pods.
+    common = {k: v for k, v in server.environment.items() if not k.startswith("PREFECT_SERVER_")}
     # What infra/kubernetes gives its worker, but for the time between two looks for runs.
     environment = {
-        **server.environment,
+        **common,
         "KUBECONFIG": str(cluster.kubeconfig),
         "PREFECT_API_URL": f"http://127.0.0.1:{api.port}/api",
         "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES": cluster.namespace,

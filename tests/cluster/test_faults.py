@@ -72,9 +72,10 @@ def test_shards_whose_pods_are_deleted_or_run_out_of_memory_are_done_by_other_po
             cluster.use_up_memory(pod.name)
     assert augmentation.finish(run_id) == "Completed"
     assert augmentation.outputs() == expected
-    # Before 1.22, a Job replaces a pod that was deleted, beside the run that Prefect starts again.
-    assert augmentation.run(deleted.id).run_count >= 2
     assert augmentation.run(greedy.id).run_count == 2
+    # Before 1.22, a Job replaces a pod that was deleted, beside the run that Prefect starts again.
+    run_count = augmentation.run(deleted.id).run_count
+    assert run_count == 2 or (cluster.is_real and run_count > 2)
 
 
 def test_a_shard_whose_image_cannot_be_pulled_is_given_up_and_done_by_another_run(
@@ -119,8 +120,10 @@ def test_a_killed_parent_takes_up_its_shards_when_it_is_run_again(
     run_id = augmentation.start(shard_minutes=0.0001, replicas=3)
     wait_for(lambda: augmentation.num_parts() > 0)
     cluster.vanish(str(run_id))
+    ended = augmentation.finish(run_id)
     # A real node ends the processes of a pod that is gone with a signal, so it hands itself back.
-    if augmentation.finish(run_id) == "Crashed":
+    assert ended == "Crashed" or (cluster.is_real and ended == "Completed")
+    if ended == "Crashed":
         augmentation.client.set_flow_run_state(run_id, AwaitingRetry())
     assert augmentation.finish(run_id) == "Completed"
     assert augmentation.run(run_id).run_count == 2
