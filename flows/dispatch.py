@@ -55,6 +55,11 @@ POLL_INTERVAL_S = 2.0
 CHILDREN_PER_QUESTION = 200
 """Prefect's server answers with at most 200 flow runs at a time."""
 
+RUNS_MADE_AT_ONCE = 2
+"""On SQLite, Prefect's server refuses many of more that come together. Each is tried again after
+seconds, so 20 took a minute, and a refusal too many is an error. On PostgreSQL more of them at
+once are not made faster."""
+
 INSPECTION_INTERVAL_S = 30.0
 """Most time between two searches for children that have stood too long in a state."""
 
@@ -302,9 +307,7 @@ class ShardDeployment:
         self._parent_run_id = parent_run_id
         self._deployment_id = _find_deployment(client, deployment)
         self._placeholder: Task[[], None] = Task(fn=_placeholder, name=deployment)
-        # One run is made at a time: on SQLite, Prefect's server refuses most of those that come
-        # together, and each of them waits for seconds until it is tried again.
-        self._making = threading.Lock()
+        self._making = threading.BoundedSemaphore(RUNS_MADE_AT_ONCE)
 
     def run(
         self, shard: int, parameters: Mapping[str, Any], is_done: Callable[[], bool]

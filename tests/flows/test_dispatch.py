@@ -25,6 +25,7 @@ from prefect.states import Cancelling, Completed, Paused, Pending, Running, Sche
 
 from flows.dispatch import (
     REFUSED,
+    RUNS_MADE_AT_ONCE,
     ChildRuns,
     Limits,
     ShardDeployment,
@@ -328,16 +329,16 @@ def test_a_parent_that_is_ending_makes_no_more_runs(
     assert not shards.children()
 
 
-def test_runs_are_made_one_at_a_time(
+def test_few_runs_are_made_at_once(
     shards: Shards, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    busy, made = threading.Lock(), list[FlowRun]()
+    places, made = threading.Semaphore(RUNS_MADE_AT_ONCE), list[FlowRun]()
 
     def make(*_: object, **__: object) -> FlowRun:
-        assert busy.acquire(blocking=False), "two at once"
+        assert places.acquire(blocking=False), "too many at once"
         time.sleep(0.05)  # For the others to come in.
         made.append(make_run(client, shards))
-        busy.release()
+        places.release()
         return made[-1]
 
     monkeypatch.setattr(client, "create_flow_run_from_deployment", make)
