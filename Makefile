@@ -22,8 +22,16 @@ help: ## Show this list.
 
 install: $(VENV)/.project ## Make .venv with the pinned dependencies and the project.
 
-test: install $(VENV)/.torch ## Run the whole test suite; ARGS="-k tree" is handed to pytest.
+# Tests with Prefect's servers use all CPUs and wait for each other's answers: one after another.
+SERIAL_TESTS := tests/browser tests/cluster tests/flows
+
+test: install $(VENV)/.torch ## Run the whole test suite; with ARGS="-k tree", pytest alone with these.
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 $(SERIAL_TESTS:%=--ignore=%)
+	$(BIN)/python -m pytest $(SERIAL_TESTS)
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 demo: install ## Run everything on this machine; KEEP=1 leaves the servers up until Ctrl-C.
 	@KEEP=$(KEEP) $(BIN)/python -m tools.demo
@@ -102,7 +110,8 @@ COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 \
 
 constraints: install ## Bring the pins up to pyproject.toml; UPGRADE=1 takes newer releases.
 	$(BIN)/python -m pip install --quiet uv
-	$(COMPILE) pyproject.toml --extra webdataset --extra huggingface \
+	# PyTorch is no pin of ours, as below; its CUDA libraries would come along.
+	echo torch | $(COMPILE) pyproject.toml --excludes /dev/stdin --extra webdataset --extra huggingface \
 		--group build --group demo --group bench --group docs --group examples --group test \
 		$(if $(UPGRADE),--upgrade) --output-file constraints.txt
 	$(COMPILE) pyproject.toml --constraints constraints.txt \
