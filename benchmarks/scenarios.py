@@ -25,6 +25,7 @@ ORIGINAL, CHAINS, TREE = (
 )
 PILLOW, AUGMENTOR = "Pillow + NumPy, chain by chain", "Augmentor 0.2.12, chain by chain"
 SHARD_1, SHARD_2 = "shard to memory, 1 thread", "shard to memory, 2 threads"
+TWO_SHARDS = "two shards to memory in two processes, 1 thread each"
 TO_S3, TO_TARS, ORIGINAL_TO_S3 = (
     "Kaleidoscope to S3, manifest included",
     "Kaleidoscope to tars in S3, manifest included",
@@ -87,10 +88,14 @@ def engines(photographs: Sequence[Path], effort: Effort, peers: str | None) -> R
 
 
 def cores(photographs: Sequence[Path], effort: Effort) -> Rounds:
-    """Measure a whole shard, without input and output, with one and with two threads."""
+    """Measure a whole shard, without input and output, with one and with two threads.
+
+    Beside them two such shards at once, for what the machine has to give.
+    """
     contestants = [
         Contestant(SHARD_1, "shard", {"workers": 1}),
         Contestant(SHARD_2, "shard", {"workers": 2}),
+        Contestant(TWO_SHARDS, "pair", {"workers": 1}),
     ]
     return _rounds(contestants, photographs, effort)
 
