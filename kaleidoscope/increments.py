@@ -8,7 +8,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
@@ -188,9 +188,12 @@ class MissingSources:
             if planned.made_sha256 is None and planned.made >= nodes:
                 self.num_done += 1
             else:
-                yield replace(
-                    planned,
+                # Not by dataclasses.replace, which takes a sixth of the time of planning.
+                yield PlannedSource(
+                    planned.info,
                     nodes=None if nodes >= self._wanted else nodes,
+                    made=planned.made,
+                    made_sha256=planned.made_sha256,
                     labels=self._labels.of(planned.info.key),
                 )
 

@@ -2,9 +2,9 @@
 
 import logging
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 from kaleidoscope.errors import PlanError
 from kaleidoscope.identity import RESERVED_FOLDER
@@ -76,7 +76,7 @@ class SourceListing:
             return IN_DESTINATION
         if self._masks_prefix is not None and key.startswith(self._masks_prefix):
             return MASK
-        if PurePosixPath(key).suffix.lower() not in IMAGE_EXTENSIONS:
+        if posixpath.splitext(key)[1].lower() not in IMAGE_EXTENSIONS:
             return NOT_AN_IMAGE
         return RESERVED if key.startswith(f"{RESERVED_FOLDER}/") else None
 
