@@ -108,9 +108,9 @@ COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--only-binary :all: --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make constraints" --quiet
 
+# PyTorch is no pin of ours, as below; its CUDA libraries would come along.
 constraints: install ## Bring the pins up to pyproject.toml; UPGRADE=1 takes newer releases.
 	$(BIN)/python -m pip install --quiet uv
-	# PyTorch is no pin of ours, as below; its CUDA libraries would come along.
 	echo torch | $(COMPILE) pyproject.toml --excludes /dev/stdin --extra webdataset --extra huggingface \
 		--group build --group demo --group bench --group docs --group examples --group test \
 		$(if $(UPGRADE),--upgrade) --output-file constraints.txt

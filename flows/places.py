@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from kaleidoscope.errors import SettingsError
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.settings import Settings
-from kaleidoscope.stores import S3Credentials, Store, open_store
+from kaleidoscope.stores import AssumedRole, S3Credentials, Store, open_store
 
 if TYPE_CHECKING:
     from prefect_aws import AwsCredentials
@@ -107,21 +107,17 @@ class Places:
 
     def _credentials_of(self, block: "AwsCredentials") -> S3Credentials:
         endpoint_url = self._endpoint_url or block.aws_client_parameters.endpoint_url
-        if block.assume_role_arn is None:
-            return S3Credentials(
-                access_key_id=block.aws_access_key_id,
-                secret_access_key=block.aws_secret_access_key,
-                session_token=_secret(block.aws_session_token),
-                profile=block.profile_name,
-                region=block.region_name,
-                endpoint_url=endpoint_url,
-            )
-        # The block's own session asks for the role; what it gets lasts an hour or as it says.
-        role = block.get_boto3_session().get_credentials().get_frozen_credentials()
+        # The block's own session would take the role once, for an hour, and not again.
+        role = None
+        if block.assume_role_arn is not None:
+            arguments = block.assume_role_kwargs.get_params_override()
+            role = AssumedRole(block.assume_role_arn, arguments)
         return S3Credentials(
-            access_key_id=role.access_key,
-            secret_access_key=_secret(role.secret_key),
-            session_token=_secret(role.token),
+            access_key_id=block.aws_access_key_id,
+            secret_access_key=block.aws_secret_access_key,
+            session_token=_secret(block.aws_session_token),
+            profile=block.profile_name,
+            role=role,
             region=block.region_name,
             endpoint_url=endpoint_url,
         )

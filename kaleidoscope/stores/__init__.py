@@ -14,13 +14,14 @@ from kaleidoscope.settings import Settings
 from kaleidoscope.stores._base import ObjectWriter, SkipListener, Store, StoredObject
 from kaleidoscope.stores._keys import InvalidKeyError, find_key_defect
 from kaleidoscope.stores._ordering import in_key_order
-from kaleidoscope.stores._s3_connection import S3Credentials
+from kaleidoscope.stores._s3_connection import AssumedRole, S3Credentials
 from kaleidoscope.stores.local import LocalStore
 from kaleidoscope.stores.s3 import PIECE_SIZE, PIECES_AT_ONCE, S3Store
 
 __all__ = [
     "PIECES_AT_ONCE",
     "PIECE_SIZE",
+    "AssumedRole",
     "InvalidKeyError",
     "LocalStore",
     "ObjectWriter",
@@ -43,7 +44,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 def open_store(
     uri: str, *, settings: Settings | None = None, credentials: S3Credentials | None = None
 ) -> Store:
-    """Return the store at ``uri``; no request is sent and no file is touched yet.
+    """Return the store at ``uri``; no request is sent to it and no file is touched yet.
 
     Args:
         uri: A path, ``file:///path`` or ``s3://bucket/prefix``. In the last, as in all AWS
@@ -52,7 +53,8 @@ def open_store(
         credentials: For S3; None finds them along the AWS chain.
 
     Raises:
-        SettingsError: If the URI has another scheme or no bucket, or there are no credentials.
+        SettingsError: If the URI has another scheme or no bucket, there are no credentials,
+            or the role that they name cannot be taken.
         InvalidKeyError: If the prefix breaks the rule for keys.
     """
     # Messages name parts of a URI only, since people put passwords into them.

@@ -4,15 +4,23 @@
 listing ends with an error at the first key that it cannot address, and botocore's does not.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import botocore
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    CredentialProvider,
+    CredentialResolver,
+    DeferredRefreshableCredentials,
+)
+from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as ObstoreS3
 from pydantic import SecretStr
@@ -45,6 +53,16 @@ in which a server can restart."""
 
 
 @dataclass(frozen=True, slots=True)
+class AssumedRole:
+    """A role that is taken with other credentials, and taken again before its time is over."""
+
+    arn: str
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Others of STS's AssumeRole, by the names that it has for them; ``DurationSeconds``, say."""
+
+
+@dataclass(frozen=True, slots=True)
 class S3Credentials:
     """Credentials that are given instead of found, as from a Prefect block; None is unset."""
 
@@ -54,6 +72,9 @@ class S3Credentials:
 
     profile: str | None = None
     """A profile of the AWS configuration files, for the case that there is no key."""
+
+    role: AssumedRole | None = None
+    """Taken with the keys, the profile or what the AWS chain finds."""
 
     region: str | None = None
     endpoint_url: str | None = None
@@ -79,11 +100,13 @@ class S3Connection:
         container, instance.
 
         Raises:
-            SettingsError: If there are no credentials, half of them, or no such profile.
+            SettingsError: If there are no credentials, half of them, no such profile, or the role
+                cannot be taken.
         """
         try:
             session = botocore.session.Session(profile=credentials.profile)
             profile_region = session.get_config_variable("region")
+            region = credentials.region or settings.s3_region or profile_region or DEFAULT_REGION
             _give_credentials(session, credentials)
             if not settings.s3_anonymous and session.get_credentials() is None:
                 raise SettingsError(
@@ -91,10 +114,11 @@ class S3Connection:
                     "AWS_SECRET_ACCESS_KEY, log in to a profile, or set "
                     "KALEIDOSCOPE_S3_ANONYMOUS=true for a public bucket"
                 )
+            if credentials.role is not None:
+                session = _take_role(credentials.role, session, region)
         except BotoCoreError as error:
             raise SettingsError(f"the AWS configuration is wrong: {error}") from error
         endpoint_url = credentials.endpoint_url or settings.s3_endpoint_url
-        region = credentials.region or settings.s3_region or profile_region or DEFAULT_REGION
         return cls(bucket, settings, session, region, endpoint_url)
 
     @property
@@ -194,3 +218,40 @@ def _give_credentials(session: botocore.session.Session, credentials: S3Credenti
         credentials.secret_access_key.get_secret_value(),
         None if token is None else token.get_secret_value(),
     )
+
+
+class _RoleProvider(CredentialProvider):  # type: ignore[misc] # botocore has no types.
+    METHOD = "assume-role"
+
+    def __init__(self, fetcher: AssumeRoleCredentialFetcher) -> None:
+        super().__init__()
+        self._fetcher = fetcher
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return DeferredRefreshableCredentials(self._fetcher.fetch_credentials, self.METHOD)
+
+
+def _take_role(
+    role: AssumedRole, session: botocore.session.Session, region: str
+) -> botocore.session.Session:
+    """Return a session whose credentials are the role's, renewed for as long as it is used."""
+    if "SerialNumber" in role.arguments:
+        raise SettingsError(
+            f"the role {role.arn} is to be taken with the MFA device "
+            f"{role.arguments['SerialNumber']}, whose code nobody is here to type; use a role that "
+            "asks for none, or give the keys of a session"
+        )
+    fetcher = AssumeRoleCredentialFetcher(
+        partial(session.create_client, region_name=region),
+        session.get_credentials(),
+        role.arn,
+        extra_args=dict(role.arguments),
+    )
+    taken = botocore.session.Session()
+    resolver = CredentialResolver(providers=[_RoleProvider(fetcher)])
+    taken.register_component("credential_provider", resolver)
+    try:
+        taken.get_credentials().get_frozen_credentials()
+    except (BotoCoreError, ClientError) as error:
+        raise SettingsError(f"the role {role.arn} cannot be taken: {error}") from error
+    return taken

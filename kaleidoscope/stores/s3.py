@@ -77,7 +77,7 @@ class S3Store:
         settings: Settings | None = None,
         credentials: S3Credentials | None = None,
     ) -> None:
-        """Open the store; no request is sent yet, but credentials are looked for.
+        """Open the store; no request is sent to it yet, but credentials are looked for.
 
         Args:
             bucket: Its name.
@@ -86,7 +86,7 @@ class S3Store:
             credentials: None finds them along the AWS chain.
 
         Raises:
-            SettingsError: If there are no credentials.
+            SettingsError: If there are no credentials, or the role that they name cannot be taken.
             InvalidKeyError: If the prefix breaks the rule for keys.
         """
         self._bucket = bucket

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from prefect_aws import AwsCredentials
+from prefect_aws.assume_role_parameters import AssumeRoleParameters
 from prefect_aws.client_parameters import AwsClientParameters
 from pydantic import SecretStr
 
@@ -45,6 +46,19 @@ def test_a_block_leads_to_its_server(
     places = Places("a-block")
     places.open(s3_uri).put("mine.json", b'{"transforms": ["Rotate"], "seed": 7}')
     assert places.recipe(f"{s3_uri}/mine.json") == Recipe.from_text(TEXT)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_block_may_name_a_role_with_what_to_ask_for() -> None:
+    block = AwsCredentials(
+        aws_access_key_id="AKIAEXAMPLE",
+        aws_secret_access_key=SecretStr("of-nobody"),
+        assume_role_arn="arn:aws:iam::123456789012:role/augment",
+        assume_role_kwargs=AssumeRoleParameters(DurationSeconds=1),
+    )
+    block.save("a-role", overwrite=True)
+    with pytest.raises(SettingsError, match=r"(?s)role/augment cannot be taken.*DurationSeconds"):
+        Places("a-role").open("s3://bucket")
 
 
 @pytest.mark.usefixtures("server")
