@@ -115,11 +115,15 @@ class PlannedSource:
         num_wanted = num_all if self.nodes is None else min(num_all, len(self.nodes))
         return num_wanted - len(self.made) if self.made_sha256 is None else num_wanted
 
-    def choice(self, sha256: str) -> NodeChoice:
+    def choice(self, read: ObjectInfo, sha256: str) -> NodeChoice:
         """Return what is to be made now that the content is known.
 
         Args:
-            sha256: Of the source's bytes, as hex.
+            read: What was read, which may be a newer version than was planned.
+            sha256: Of its bytes, as hex.
         """
-        is_same = self.made_sha256 is None or self.made_sha256 == sha256
+        if self.made_sha256 is None:
+            is_same = read.etag == self.info.etag
+        else:
+            is_same = self.made_sha256 == sha256
         return NodeChoice(self.nodes, self.made if is_same else frozenset())

@@ -103,7 +103,7 @@ class SourceTask:
             self._check_mask(read.targets)
             root = self._augmenter.root(read.image.data, read.targets)
             facts = with_header(facts, root)
-            choice = planned.choice(root.sha256)
+            choice = planned.choice(read.image.info, root.sha256)
             for output in self._augmenter.outputs(root, choice):
                 mask = output.growth.targets.mask
                 record = output_record(facts, root, output, self._targets)

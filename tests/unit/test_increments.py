@@ -224,6 +224,18 @@ def test_an_interrupted_run_of_a_recipe_that_adds_goes_on(tmp_path: Path) -> Non
     same_as_at_once(place, THREE, tmp_path / "at once")
 
 
+def test_a_source_that_is_replaced_before_it_is_read_is_made_whole(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path / "grown", {"a.jpg": IMAGES[0], "b.jpg": IMAGES[1]})
+    run(place, TWO, 0)
+    started = place.start(THREE, now=NOW + DAY)
+    place.source.put("a.jpg", IMAGES[2])
+    for shard in range(started.plan.num_shards):
+        pipeline.run_shard(place.source, place.destination, started, shard, workers=1, now=NOW)
+    pipeline.commit_run(place.destination, started, now=NOW)
+    same_as_at_once(place, THREE, tmp_path / "at once")
+    assert run(place, THREE, 2) == set()
+
+
 def test_a_failed_source_is_left_alone_by_a_recipe_that_adds_until_it_is_asked_for(
     tmp_path: Path,
 ) -> None:
