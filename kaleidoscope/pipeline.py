@@ -108,7 +108,15 @@ def start_run(
     if earlier.interrupted is not None:
         return load_run(destination, earlier.interrupted)
     run_id = _name_run(now, recipe, newest=earlier.newest)
-    request = Request(run_id, source.uri, recipe, now, Versions.installed(), recipe.versions)
+    request = Request(
+        run_id,
+        source.uri,
+        recipe,
+        now,
+        Versions.installed(),
+        recipe.versions,
+        upon=earlier.committed,
+    )
     new = _NewRun(destination, request)
     plan = _plan(
         source, destination, recipe, options, committed=earlier.committed, save=new.save_shard
@@ -203,16 +211,20 @@ def run_shard(  # noqa: PLR0913 -- where from, where to, which shard, and how.
         return read_stats(destination.get(run.keys.part(index)).data)
     sources = sources_from_parquet(destination.get(run.keys.shard(index)).data)
     facts = _facts(run.request, index, now=now, flow_run_id=flow_run_id)
-    part, stats = augment_shard(
-        sources,
-        source,
-        destination,
-        run.request.recipe,
-        facts,
-        workers=workers,
-        on_progress=on_progress,
-    )
-    destination.put(run.keys.part(index), part)
+    try:
+        part, stats = augment_shard(
+            sources,
+            source,
+            destination,
+            run.request.recipe,
+            facts,
+            workers=workers,
+            on_progress=on_progress,
+        )
+        destination.create(run.keys.part(index), part)
+    except ObjectExistsError:
+        # Another process did the shard meanwhile, and what is committed is what it made.
+        return read_stats(destination.get(run.keys.part(index)).data)
     return stats
 
 
@@ -305,12 +317,14 @@ def take_out(destination: Store, sources: Sequence[PlannedSource], *, now: datet
         ManifestError: If nothing is committed there, or a record is damaged.
     """
     entries = list_runs(destination)
-    newest = load_run(destination, [entry.run_id for entry in entries if entry.is_committed][-1])
+    committed = tuple(entry.run_id for entry in entries if entry.is_committed)
+    newest = load_run(destination, committed[-1])
     request = replace(
         newest.request,
         run_id=_name_run(now, newest.request.recipe, newest=entries[-1].run_id),
         created_at=now,
         versions=Versions.installed(),
+        upon=committed,
     )
     new = _NewRun(destination, request)
     remaining = iter(sources)

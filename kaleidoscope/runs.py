@@ -107,6 +107,9 @@ class Request:
     versions: Versions
     transform_versions: tuple[int, ...]
     """Of the recipe's steps when the run was started."""
+    upon: tuple[str, ...] = ()
+    """The runs that were committed when this one was planned; runs of before there was this field
+    name none."""
 
     def matches(self, source: str, recipe: Recipe) -> bool:
         """Whether the same was asked."""
@@ -122,6 +125,7 @@ class Request:
             "created_at": self.created_at.isoformat(),
             "versions": asdict(self.versions),
             "transform_versions": self.transform_versions,
+            "upon": self.upon,
         }
         return json.dumps(document, indent=2).encode()
 
@@ -146,6 +150,7 @@ class Request:
                 created_at=datetime.fromisoformat(document["created_at"]),
                 versions=Versions(**document["versions"]),
                 transform_versions=tuple(document["transform_versions"]),
+                upon=tuple(document.get("upon", ())),
             )
 
 

@@ -48,17 +48,24 @@ class TarSeries:
     """
 
     def __init__(
-        self, store: Store, key_of: Callable[[int], str], *, max_size: int = MAX_TAR_SIZE
+        self,
+        store: Store,
+        key_of: Callable[[int], str],
+        *,
+        check: Callable[[], None] = lambda: None,
+        max_size: int = MAX_TAR_SIZE,
     ) -> None:
         """Write nothing yet: there is no tar without a sample.
 
         Args:
             store: Where the tars go.
             key_of: The key of each tar, by its number from 0.
+            check: Called before a tar appears, which an error of it prevents.
             max_size: Bytes of samples after which the next one begins another tar, at least 1.
         """
         self._store = store
         self._key_of = key_of
+        self._check = check
         self._max_size = max_size
         self._stack = ExitStack()
         self._writer: ObjectWriter | None = None
@@ -117,6 +124,7 @@ class TarSeries:
     def _finish(self) -> None:
         if self._writer is not None:
             with self._stack:  # Left without an error, it makes the tar appear.
+                self._check()
                 self._writer.write(_END + bytes(-(self._size + len(_END)) % tarfile.RECORDSIZE))
             self._writer = None
 

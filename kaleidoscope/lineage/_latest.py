@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from kaleidoscope.errors import ManifestError
+from kaleidoscope.errors import ManifestError, RecipeError
 from kaleidoscope.lineage._files import FILES_AT_ONCE, ManifestFile, each, make_dataset, naming
 from kaleidoscope.manifest import ROWS_PER_GROUP
+from kaleidoscope.runs import load_request
 from kaleidoscope.stores import Store
 
 _READ_AHEAD = 2
@@ -134,7 +135,7 @@ def outdated_rows(store: Store, files: Sequence[ManifestFile]) -> Mapping[str, O
     later: dict[str, list[tuple[str, _Made]]] = defaultdict(list)
     for run_id, own in reversed(runs.items()):
         for source_id, made in _made_by(store, own, is_repeated).items():
-            _refuse_contradiction(runs, run_id, source_id, made, later[source_id])
+            _refuse_contradiction(store, runs, source_id, (run_id, made), later[source_id])
             _compare(outdated, run_id, source_id, made, [m for _, m in later[source_id]])
             later[source_id].append((run_id, made))
     return outdated
@@ -224,18 +225,21 @@ def _compare(
 
 
 def _refuse_contradiction(
+    store: Store,
     runs: Mapping[str, tuple[ManifestFile, ...]],
-    run_id: str,
     source_id: str,
-    made: _Made,
+    earlier: tuple[str, _Made],
     later: Sequence[tuple[str, _Made]],
 ) -> None:
+    run_id, made = earlier
     ended = max(file.last_created_at for file in runs[run_id])
     made_again: set[str] = set()
     for other_id, other in later:
         began = min(file.first_created_at for file in runs[other_id])
         is_same = (made.content, made.recipe_digest) == (other.content, other.recipe_digest)
-        if began < ended and not is_same and (made.nodes & other.nodes) - made_again:
+        is_doubtful = began < ended and not is_same and (made.nodes & other.nodes) - made_again
+        # Clocks differ from machine to machine, while what a plan knew of is certain.
+        if is_doubtful and run_id not in _runs_before(store, other_id):
             raise ManifestError(
                 f"runs {run_id} and {other_id} ran at the same time and both wrote outputs of "
                 f"source {source_id}, of different contents or by different recipes, so the store "
@@ -243,3 +247,11 @@ def _refuse_contradiction(
                 "or name the runs to read"
             )
         made_again |= other.nodes
+
+
+def _runs_before(store: Store, run_id: str) -> Sequence[str]:
+    """Return the runs that were committed when a run was planned, as far as it is known."""
+    try:
+        return load_request(store, run_id).upon
+    except (ManifestError, RecipeError):  # Its manifest can be read without it.
+        return ()

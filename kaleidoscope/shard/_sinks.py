@@ -7,15 +7,17 @@ import json
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from threading import Condition
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from kaleidoscope.errors import ObjectExistsError, ObjectMissingError
 from kaleidoscope.identity import tar_key
 from kaleidoscope.manifest import Record, RunFacts
 from kaleidoscope.recipe import Recipe
+from kaleidoscope.runs import RunKeys
 from kaleidoscope.shard._rows import failed_record
 from kaleidoscope.shard._threads import MAX_OUTPUTS_WAITING, Threads
 from kaleidoscope.stores import InvalidKeyError, Store
@@ -72,9 +74,26 @@ def open_sink(
     """Return where the outputs of a shard go by its recipe."""
     if recipe.output.container == "files":
         return FileSink(destination, threads)
-    series = TarSeries(destination, lambda number: tar_key(facts.run_id, facts.shard, number))
+    series = TarSeries(
+        destination,
+        lambda number: tar_key(facts.run_id, facts.shard, number),
+        check=lambda: _refuse_if_done(destination, RunKeys(facts.run_id).part(facts.shard)),
+    )
     limit = max(MAX_OUTPUTS_WAITING, num_workers * OUTPUTS_AHEAD_PER_WORKER)
     return TarSink(series, threads, max_waiting=limit)
+
+
+def _refuse_if_done(destination: Store, part_key: str) -> None:
+    """Keep a run of the shard that was given up, and went on, from the tars that are committed.
+
+    Sources that changed meanwhile would make other tars than the part tells of.
+
+    Raises:
+        ObjectExistsError: If the part is there.
+    """
+    with suppress(ObjectMissingError):
+        destination.head(part_key)
+        raise ObjectExistsError(f"{destination.uri}/{part_key} is there: another run did the shard")
 
 
 class FileSink:

@@ -139,8 +139,10 @@ def test_a_full_tar_is_followed_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Place
 ) -> None:
     class Small(TarSeries):
-        def __init__(self, store: LocalStore, key_of: Callable[[int], str]) -> None:
-            super().__init__(store, key_of, max_size=20_000)
+        def __init__(
+            self, store: LocalStore, key_of: Callable[[int], str], *, check: Callable[[], None]
+        ) -> None:
+            super().__init__(store, key_of, check=check, max_size=20_000)
 
     monkeypatch.setattr(_sinks, "TarSeries", Small)
     place = data_sets.local(tmp_path, data_sets.odd_images())

@@ -17,9 +17,10 @@ from kaleidoscope.errors import (
 from kaleidoscope.manifest import sources_from_parquet
 from kaleidoscope.model import BgrImage
 from kaleidoscope.pipeline import StartOptions
-from kaleidoscope.runs import RunKeys, list_runs, load_run
+from kaleidoscope.runs import Report, RunKeys, list_runs, load_run
 from kaleidoscope.stores import LocalStore
 from kaleidoscope.transforms.contrast import ContrastScaled
+from kaleidoscope.verification import VerifyOptions, verify
 from tests import data_sets, image_files
 from tests.data_sets import MANY_SHARDS, NOW, Place
 from tests.faulty_stores import WRITES, Requests, WatchedStore
@@ -241,6 +242,43 @@ def test_an_interrupted_run_goes_on_with_its_own_shards(tmp_path: Path) -> None:
     assert report.elapsed_s == DAY.total_seconds()
     outputs = [key for key in requests.keys("put") if not key.startswith("_kaleidoscope/")]
     assert len(outputs) == 2 * 4
+
+
+def problems(place: Place) -> Mapping[str, int]:
+    found = verify(place.destination, options=VerifyOptions(), open_source=lambda _: place.source)
+    return found.num_problems
+
+
+def test_clocks_that_differ_between_machines_make_no_contradiction(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"a.jpg": ONE})
+    place.run(RECIPE, now=NOW + timedelta(minutes=2))
+    place.source.put("a.jpg", OTHER)
+    place.run(RECIPE, now=NOW)
+    same_as_at_once(place, {"a.jpg": OTHER}, tmp_path / "at once")
+
+
+@pytest.mark.parametrize("container", ["files", "webdataset"])
+def test_a_run_of_a_shard_that_was_given_up_and_goes_on_changes_nothing_that_is_committed(
+    tmp_path: Path, container: str
+) -> None:
+    made = data_sets.recipe(steps=2, side=16, output={"container": container})
+    place = data_sets.local(tmp_path, {"a.jpg": ONE, "b.jpg": ONE, "c.jpg": ONE})
+    run = place.start(made, StartOptions())
+    reports: list[Report] = []
+
+    def come_late(action: str, key: str) -> None:
+        if (action, key) == ("get", "a.jpg") and not reports:
+            reports.append(place.run(made, StartOptions()))
+            place.source.put("b.jpg", OTHER)
+
+    late = WatchedStore(place.source, before=come_late)
+    stats = pipeline.run_shard(late, place.destination, run, 0, workers=1, now=NOW)
+    assert (stats.num_outputs, stats.num_sources) == (reports[0].num_outputs, 3)
+    if container == "webdataset":
+        assert problems(place) == {"source_changed": 1}
+    # The next run sees that a source is not what the committed one read.
+    assert place.run(made, StartOptions(), now=NOW + DAY).num_sources == 1
+    assert problems(place) == {}
 
 
 def test_a_run_with_shards_to_do_is_not_committed(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ LOADERS: dict[str, Any] = {
 }
 
 
-CAME_LATER = {"lacking", "num_gone", "num_pruned", "gone", "classes"}
+CAME_LATER = {"lacking", "num_gone", "num_pruned", "gone", "classes", "upon"}
 """Fields that earlier releases did not write."""
 
 
