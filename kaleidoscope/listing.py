@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from kaleidoscope.errors import PlanError
 from kaleidoscope.identity import RESERVED_FOLDER
 from kaleidoscope.model import ObjectInfo
-from kaleidoscope.stores import Store
+from kaleidoscope.stores import LINK_TO_NOTHING, Store
 
 IMAGE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
@@ -22,6 +22,9 @@ MASK = "in the folder of masks"
 RESERVED = f"in a folder {RESERVED_FOLDER}"
 UNUSABLE_KEY = "with a name that not every store can hold"
 """Each is in the log, with what is wrong with it."""
+
+BROKEN_LINK = "by a link that leads nowhere"
+"""Each is in the log."""
 
 _logger = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class SourceListing:
 
     def _skip(self, key: str, reason: str) -> None:
         _logger.warning("the listing of %s leaves out %r: %s", self._source.uri, key, reason)
-        self.left_out[UNUSABLE_KEY] += 1
+        self.left_out[BROKEN_LINK if reason == LINK_TO_NOTHING else UNUSABLE_KEY] += 1
 
     def _reason_against(self, key: str) -> str | None:
         if self._destination_prefix is not None and key.startswith(self._destination_prefix):

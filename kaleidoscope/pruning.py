@@ -18,7 +18,7 @@ from kaleidoscope.identity import source_id
 from kaleidoscope.increments import gone_sources
 from kaleidoscope.lease import Lease
 from kaleidoscope.lineage import Lineage
-from kaleidoscope.listing import SourceListing
+from kaleidoscope.listing import BROKEN_LINK, SourceListing
 from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.pipeline import take_out
 from kaleidoscope.runs import list_runs, load_request
@@ -151,8 +151,8 @@ def _refuse_unfinished(destination: Store) -> None:
         )
 
 
-def _listed(source: Store, listing: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
-    """List the sources; none at all is a wrong place or a lost mount rather than a wish."""
+def _listed(source: Store, listing: SourceListing) -> Iterator[ObjectInfo]:
+    """List the sources; a lost disk is no wish to remove what was made of it."""
     is_empty = True
     for info in listing:
         is_empty = False
@@ -161,6 +161,11 @@ def _listed(source: Store, listing: Iterable[ObjectInfo]) -> Iterator[ObjectInfo
         raise RunError(
             f"there is no source at all under {source.uri}, so every output would go; check the "
             "place, or delete the destination yourself if that is what you want"
+        )
+    if num_broken := listing.left_out[BROKEN_LINK]:
+        raise RunError(
+            f"{num_broken} links under {source.uri} lead nowhere, and the photographs behind them "
+            "may be on a disk that is away; bring it back, or remove the links, which the log names"
         )
 
 

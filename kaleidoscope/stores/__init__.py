@@ -15,10 +15,11 @@ from kaleidoscope.stores._base import ObjectWriter, SkipListener, Store, StoredO
 from kaleidoscope.stores._keys import InvalidKeyError, find_key_defect
 from kaleidoscope.stores._ordering import in_key_order
 from kaleidoscope.stores._s3_connection import AssumedRole, S3Credentials
-from kaleidoscope.stores.local import LocalStore
+from kaleidoscope.stores.local import LINK_TO_NOTHING, LocalStore
 from kaleidoscope.stores.s3 import PIECE_SIZE, PIECES_AT_ONCE, S3Store
 
 __all__ = [
+    "LINK_TO_NOTHING",
     "PIECES_AT_ONCE",
     "PIECE_SIZE",
     "AssumedRole",

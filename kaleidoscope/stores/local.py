@@ -1,7 +1,7 @@
 """A store in a folder of this machine or of a network file system."""
 
 # A Path for each of a million files costs as much as the system calls that they are for.
-# ruff: noqa: PTH100, PTH103, PTH108, PTH112, PTH113, PTH116, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH103, PTH105, PTH108, PTH112, PTH113, PTH114, PTH116, PTH118, PTH120, PTH123
 # The file of an object that is written in pieces outlives the function that opens it.
 # ruff: noqa: SIM115
 
@@ -29,8 +29,14 @@ from kaleidoscope.stores._keys import InvalidKeyError, check_key, find_key_defec
 TEMPORARY_FOLDER = "_kaleidoscope/tmp"
 """Where files lie until they are whole: in the store, so that moving them is atomic."""
 
+LINK_TO_NOTHING = "it is a link to nothing"
+"""Why a listing leaves out a link, whose file may be on a disk that is away."""
+
 _LOCK = "lock"
 """In the temporary folder: held by whoever replaces a file."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What file systems without hard links answer, as exFAT and some of FUSE."""
 
 LEFTOVER_AGE_S = 24 * 3600
 """A temporary file older than this belongs to a writer that was killed."""
@@ -126,11 +132,22 @@ class LocalStore:
                     _with_parent(os.replace, temporary, path)
 
     def create(self, key: str, data: bytes) -> None:
-        """Write the file elsewhere and link it to its place, which fails if that is taken."""
+        """Write the file elsewhere and link it to its place, which fails if that is taken.
+
+        Where the file system has no links, creators take turns, as in :meth:`replace`.
+        """
         path = self._locate(key)
         with self._translated(key), self._written(data) as temporary:
-            _with_parent(os.link, temporary, path)
-            os.unlink(temporary)
+            try:
+                _with_parent(os.link, temporary, path)
+                os.unlink(temporary)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                with self._locked():
+                    if os.path.lexists(path):
+                        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+                    _with_parent(os.replace, temporary, path)
 
     def replace(self, key: str, data: bytes, *, etag: str) -> str:
         """Write the file elsewhere and move it to its place, if that still holds the version.
@@ -146,7 +163,7 @@ class LocalStore:
                 raise changed from None
             if _make_info(key, status, size=status.st_size).etag != etag:
                 raise changed
-            os.replace(temporary, path)  # noqa: PTH105 -- as in put.
+            os.replace(temporary, path)
             status = _stat_file(path)
         return _make_info(key, status, size=status.st_size).etag
 
@@ -253,10 +270,15 @@ class LocalStore:
             try:
                 status = os.stat(f"{self._root}/{key}")
             except FileNotFoundError:
-                # Also a file that was removed after its name was read.
-                defect = "it is a link to nothing"
+                if not os.path.islink(f"{self._root}/{key}"):
+                    return  # It was removed after its name was read.
+                defect = LINK_TO_NOTHING
             except OSError as error:
-                defect = f"it cannot be looked at: {error.strerror}"
+                if error.errno != errno.ELOOP:
+                    # It may be there, so whoever lists must not take it for gone.
+                    with self._translated(key):
+                        raise
+                defect = "it is a link to itself"
             else:
                 if stat.S_ISREG(status.st_mode):
                     yield _make_info(key, status, size=status.st_size)

@@ -209,6 +209,20 @@ def test_sources_that_are_all_gone_are_a_wrong_place(local: Place) -> None:
         look(local.source, local.destination)
 
 
+def test_photographs_behind_a_link_that_leads_nowhere_are_not_taken_for_gone(
+    tmp_path: Path,
+) -> None:
+    made = data_sets.local(tmp_path, data_sets.plain_images(2))
+    disk = data_sets.local(tmp_path / "disk", {"c.jpg": data_sets.plain_images(3)["a/002.jpg"]})
+    (tmp_path / "source/disk").symlink_to(disk.source.uri)
+    made.run(RECIPE)
+    (tmp_path / "disk/source").rename(tmp_path / "disk/away")
+    with pytest.raises(RunError, match=r"1 links under .* lead nowhere"):
+        look(made.source, made.destination)
+    (tmp_path / "source/disk").unlink()
+    assert look(made.source, made.destination).num_sources == 1
+
+
 def test_a_run_that_is_not_finished_comes_first(local: Place) -> None:
     local.source.put("a/new.jpg", data_sets.plain_images(9)["a/008.jpg"])
     local.start(RECIPE, now=LATER)

@@ -1,12 +1,14 @@
 """What is special to folders; what all stores promise is in tests/contracts."""
 
+import errno
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kaleidoscope.errors import AccessError, ObjectMissingError
+from kaleidoscope.errors import AccessError, ObjectExistsError, ObjectMissingError, StoreError
 from kaleidoscope.stores import InvalidKeyError, LocalStore
 from kaleidoscope.stores.local import LEFTOVER_AGE_S, TEMPORARY_FOLDER
 
@@ -111,6 +113,38 @@ def test_a_folder_that_may_not_be_read_is_an_access_error(tmp_path: Path) -> Non
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(AccessError, match="closed"):
         list_keys(LocalStore(tmp_path))
+
+
+def test_what_cannot_be_looked_at_is_no_gap_in_a_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    look = os.stat
+
+    def fail(path: Any, **options: Any) -> os.stat_result:
+        if path == f"{tmp_path}/a.jpg":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return look(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", fail)
+        with pytest.raises(StoreError, match=r"Input/output error for a\.jpg"):
+            list_keys(LocalStore(tmp_path))
+
+
+def test_a_file_system_without_links_creates_each_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = LocalStore(tmp_path)
+    store.create("folder/a.json", b"first")
+    with pytest.raises(ObjectExistsError, match=r"folder/a\.json"):
+        store.create("folder/a.json", b"second")
+    assert store.get("folder/a.json").data == b"first"
+    assert list_keys(store)[0] == ["folder/a.json"]
 
 
 def test_a_file_and_a_folder_of_one_name_are_in_each_others_way(tmp_path: Path) -> None:
