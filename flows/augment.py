@@ -106,7 +106,8 @@ def augment(form: AugmentForm) -> Report:
         outputs = form.places().open(form.destination)
         lease.check()
         report = commit_run(outputs, run, now=datetime.now(UTC))
-        refresh_card(outputs)
+        if (trouble := refresh_card(outputs)) is not None:
+            get_run_logger().warning("%s", trouble)
     results = Results(run, report, setbacks, form.recipe_name)
     publish(results, form.places().open(form.source), outputs)
     # What an earlier run made of its sources was judged then.

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
@@ -69,7 +69,8 @@ def do_prune(form: MaintainForm, places: Places, destination: Store) -> Pruning:
         return look(source, destination)
     with at_work(destination, wait_s=60 * form.wait_minutes) as lease:
         pruning = prune(source, destination, now=datetime.now(UTC), lease=lease)
-        refresh_card(destination)
+        if (trouble := refresh_card(destination)) is not None:
+            get_run_logger().warning("%s", trouble)
     return pruning
 
 

@@ -4,6 +4,7 @@ These functions put the parts together as the command line and the flows do. The
 environment and the clock; nothing below does.
 """
 
+import logging
 import os
 import socket
 import uuid
@@ -34,6 +35,8 @@ from kaleidoscope.verification import ReplayedOutput, Verification, VerifyOption
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_logger = logging.getLogger(__name__)
 
 
 def plan(
@@ -135,8 +138,13 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
                 on_progress(stats)
         lease.check()
         report = pipeline.commit_run(outputs, started, now=datetime.now(UTC))
-        card.refresh_card(outputs)
+        _refresh_card(outputs)
     return report
+
+
+def _refresh_card(destination: Store) -> None:
+    if (trouble := card.refresh_card(destination)) is not None:
+        _logger.warning("%s", trouble)
 
 
 def status(destination: str | Path) -> Status:
@@ -191,7 +199,7 @@ def prune(
         return pruning.look(sources, outputs)
     with hold(outputs, this_process(), wait_s=wait_s, on_wait=on_wait) as lease:
         done = pruning.prune(sources, outputs, now=datetime.now(UTC), lease=lease)
-        card.refresh_card(outputs)
+        _refresh_card(outputs)
         return done
 
 

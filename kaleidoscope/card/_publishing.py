@@ -1,11 +1,12 @@
 """Write the card and the table beside the outputs."""
 
 import logging
+from contextlib import suppress
 
 from kaleidoscope.card._facts import gather
 from kaleidoscope.card._sheet import draw_samples
 from kaleidoscope.card._text import BEGIN, END, body, front_matter, run_mark
-from kaleidoscope.errors import ObjectMissingError
+from kaleidoscope.errors import KaleidoscopeError, ObjectMissingError
 from kaleidoscope.identity import CARD_KEY, METADATA_KEY, RESERVED_FOLDER
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.metadata import MAX_ROWS, columns_for, to_metadata
@@ -18,16 +19,24 @@ SHEET_KEY = f"{RESERVED_FOLDER}/card.jpg"
 _logger = logging.getLogger(__name__)
 
 
-def refresh_card(destination: Store) -> None:
+def refresh_card(destination: Store) -> str | None:
     """Call :func:`write_card` if there is no card, or it does not count the newest run.
 
-    Raises:
-        KaleidoscopeError: As :func:`write_card`.
+    Returns:
+        In words why it could not be written. That is no error of the run before: what it made is
+        committed, with or without a card.
     """
-    committed = [entry.run_id for entry in list_runs(destination) if entry.is_committed]
-    text = _read_card(destination)
-    if text is None or run_mark(committed[-1]) not in text:
-        write_card(destination)
+    try:
+        committed = [entry.run_id for entry in list_runs(destination) if entry.is_committed]
+        text = _read_card(destination)
+        if text is None or run_mark(committed[-1]) not in text:
+            write_card(destination)
+    except KaleidoscopeError as error:
+        return (
+            f"the card of {destination.uri} could not be written, which `kaleidoscope card` or the "
+            f"next run does: {error}"
+        )
+    return None
 
 
 def write_card(destination: Store) -> str:
@@ -54,7 +63,7 @@ def write_card(destination: Store) -> str:
         columns = columns_for(load_request(destination, lineage.runs[-1]).recipe)
         destination.put(METADATA_KEY, to_metadata(lineage.scan(columns), columns))
     else:
-        destination.delete([METADATA_KEY])
+        _remove_metadata(destination)
     sheet = draw_samples(destination, facts.samples)
     if sheet is not None:
         destination.put(SHEET_KEY, sheet)
@@ -72,6 +81,13 @@ def write_card(destination: Store) -> str:
     # The last, since it says up to which run all of it counts.
     destination.put(CARD_KEY, text.encode())
     return text
+
+
+def _remove_metadata(destination: Store) -> None:
+    """Remove the table if there is one; where there is none, no right to delete is needed."""
+    with suppress(ObjectMissingError):
+        destination.head(METADATA_KEY)
+        destination.delete([METADATA_KEY])
 
 
 def _read_card(destination: Store) -> str | None:

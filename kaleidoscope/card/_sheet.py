@@ -7,6 +7,7 @@ import numpy as np
 
 from kaleidoscope.card._facts import Shown
 from kaleidoscope.codecs import EncodeSpec, encode
+from kaleidoscope.errors import CodecError, ObjectMissingError
 from kaleidoscope.model import BgrImage
 from kaleidoscope.outputs import decode_output, read_output
 from kaleidoscope.stores import Store
@@ -20,9 +21,10 @@ GAP_PX = 4
 def draw_samples(store: Store, samples: Sequence[Sequence[Shown]]) -> bytes | None:
     """Return a JPEG, or None if there is nothing to show.
 
+    The place of an image that is missing or damaged, which ``verify`` names, stays white.
+
     Raises:
-        StoreError: If an image cannot be read.
-        CodecError: If it cannot be decoded.
+        StoreError: If the store is down.
     """
     rows = [row for row in samples if row]
     if not rows:
@@ -32,7 +34,10 @@ def draw_samples(store: Store, samples: Sequence[Sequence[Shown]]) -> bytes | No
     sheet = np.full((pitch * len(rows) - GAP_PX, width, 3), 255, np.uint8)
     for y, row in enumerate(rows):
         for x, shown in enumerate(row):
-            tile = _fit(decode_output(read_output(store, *shown.place)))
+            try:
+                tile = _fit(decode_output(read_output(store, *shown.place)))
+            except (ObjectMissingError, CodecError):
+                continue
             top, left = pitch * y, pitch * x
             sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return encode(sheet, EncodeSpec(format="jpeg", quality=85))

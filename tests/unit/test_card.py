@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from kaleidoscope.card import refresh_card, write_card
-from kaleidoscope.errors import ManifestError
+from kaleidoscope.errors import AccessError, ManifestError
 from kaleidoscope.identity import CARD_KEY, METADATA_KEY
 from kaleidoscope.stores import LocalStore
 from tests import data_sets, image_files
 from tests.data_sets import NOW, Place
+from tests.faulty_stores import Requests, WatchedStore
 
 RECIPE = data_sets.recipe(steps=2, side=16, seed=11)
 PHOTO = image_files.opencv(".jpg", image_files.picture(51, 37))
@@ -153,3 +154,29 @@ def test_a_destination_without_a_committed_run_has_no_card(tmp_path: Path) -> No
     store = LocalStore(tmp_path)
     with pytest.raises(ManifestError, match="no run is committed"):
         write_card(store)
+
+
+def test_an_image_that_is_missing_or_damaged_leaves_its_place_white(place: Place) -> None:
+    keys = sorted(place.output_keys())
+    place.destination.delete(keys[:1])
+    place.destination.put(keys[1], b"damaged")
+    assert refresh_card(place.destination) is None
+    assert "12 images" in card_of(place)
+
+
+def test_what_keeps_a_card_from_being_written_is_told_and_no_error(place: Place) -> None:
+    def refuse(action: str, key: str) -> None:
+        if (action, key) == ("put", CARD_KEY):
+            raise AccessError(f"may not write {key}")
+
+    trouble = refresh_card(WatchedStore(place.destination, before=refuse))
+    assert trouble is not None
+    assert "may not write README.md" in trouble
+
+
+def test_tars_need_no_right_to_delete(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"cats/a.jpg": PHOTO})
+    place.run(data_sets.recipe(steps=1, side=16, output={"container": "webdataset"}))
+    requests = Requests()
+    assert refresh_card(WatchedStore(place.destination, before=requests)) is None
+    assert not list(requests.keys("delete"))
