@@ -3,13 +3,17 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import cv2
 import pytest
 
+from kaleidoscope.augment import Augmenter
 from kaleidoscope.calibration import calibrate
+from kaleidoscope.errors import AccessError
 from kaleidoscope.planning import Estimate, estimate
-from kaleidoscope.stores import LocalStore
+from kaleidoscope.stores import LocalStore, Store
 from tests import data_sets
 from tests.data_sets import Place
+from tests.faulty_stores import WatchedStore
 
 RECIPE = data_sets.recipe(steps=2, side=16)
 SECONDS = ("transform_cpu_s", "output_cpu_s", "cheapest_transform_cpu_s")
@@ -20,7 +24,7 @@ def place(tmp_path: Path) -> Place:
     return data_sets.local(tmp_path, data_sets.plain_images(3))
 
 
-def calibrated(store: LocalStore) -> tuple[Estimate, Estimate]:
+def calibrated(store: Store) -> tuple[Estimate, Estimate]:
     before = estimate(RECIPE)
     return before, calibrate(before, store, list(store.list_objects()), RECIPE)
 
@@ -42,6 +46,24 @@ def test_what_cannot_be_used_is_passed_over(tmp_path: Path) -> None:
     (folder / "good.png").write_bytes(next(iter(data_sets.plain_images(1).values())))
     before, after = calibrated(LocalStore(str(folder)))
     assert after != before
+
+
+def test_a_source_that_is_refused_or_breaks_opencv_is_passed_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str, key: str) -> None:
+        if key == "a/000.jpg":
+            raise AccessError(f"not allowed: {key}")
+
+    before, after = calibrated(WatchedStore(place.source, before=refuse))
+    assert after != before
+
+    def break_down(*_: object, **__: object) -> None:
+        raise cv2.error("out of memory")
+
+    monkeypatch.setattr(Augmenter, "root", break_down)
+    before, after = calibrated(place.source)
+    assert after == before
 
 
 def test_without_samples_the_estimate_stays(place: Place) -> None:
