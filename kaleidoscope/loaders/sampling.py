@@ -52,8 +52,9 @@ def balanced_weights(
 class BalancedSampler:
     """Draws numbers of rows, with replacement, so that all groups are equally likely.
 
-    It is a ``sampler=`` of a PyTorch ``DataLoader``, and needs no PyTorch. The same seed and epoch
-    draw the same numbers on every machine.
+    It is a ``sampler=`` of a PyTorch ``DataLoader``, and needs no PyTorch. Each iteration is an
+    epoch and draws others than the one before. The same seed and epoch draw the same numbers on
+    every machine.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class BalancedSampler:
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration draw other numbers; call it before each epoch."""
+        """Let the next iteration be this epoch, from 0: a training that is taken up goes on so."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -89,7 +90,10 @@ class BalancedSampler:
 
     def __iter__(self) -> Iterator[int]:
         """Yield one epoch's numbers."""
-        draws = named_rng(self._seed, "sampler", self._epoch).random(self._num_samples)
+        epoch = self._epoch
+        # A DataLoader does not count epochs for a sampler, and breaks off where a training does.
+        self._epoch += 1
+        draws = named_rng(self._seed, "sampler", epoch).random(self._num_samples)
         numbers = np.searchsorted(self._bounds, draws, side="right")
         # The sum may be below 1 by a rounding error.
         yield from np.minimum(numbers, len(self._bounds) - 1).tolist()

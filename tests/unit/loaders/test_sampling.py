@@ -53,10 +53,13 @@ def test_an_epoch_is_drawn_again_by_its_seed_and_number() -> None:
     first = list(sampler)
     assert (len(first), len(sampler)) == (100, 100)
     assert list(BalancedSampler(ROWS, seed=5, num_samples=100)) == first
-    sampler.set_epoch(1)
-    assert list(sampler) != first
+    second = list(sampler)
+    assert second != first
     sampler.set_epoch(0)
-    assert list(sampler) == first
+    assert [list(sampler), list(sampler)] == [first, second]
+    sampler.set_epoch(1)
+    assert next(iter(sampler)) == second[0]
+    assert list(sampler) not in (first, second)
 
 
 def test_an_epoch_is_as_long_as_the_rows_by_default() -> None:
