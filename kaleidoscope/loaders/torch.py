@@ -4,8 +4,9 @@ Needs ``kaleidoscope[torch]``. For tars read from end to end see
 :mod:`kaleidoscope.loaders.webdataset`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from kaleidoscope.loaders.rows import (
     select_rows,
     to_rgb,
 )
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.targets import Box, read_objects
 
 if TYPE_CHECKING:
@@ -170,10 +171,25 @@ class TargetDataset(Dataset[tuple[Any, Any]]):
             CodecError: If it cannot be decoded.
             LoaderError: If a box is of none of the categories.
         """
-        image = self._images.decode(index)
+        mask = self._images.decode_mask(index) if self._has_masks else None
+        return self._sample(index, self._images.decode(index), mask)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+        """Return a batch; the ``DataLoader`` asks for one in this way."""
+        if len(indices) == 1:
+            return [self[indices[0]]]
+        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+            images = pool.map(self._images.decode, indices)
+            masks: Iterable[Mask | None] = repeat(None, len(indices))
+            if self._has_masks:
+                masks = pool.map(self._images.decode_mask, indices)
+            # In this thread, as in ImageDataset.
+            return [self._sample(*one) for one in zip(indices, images, masks, strict=True)]
+
+    def _sample(self, index: int, image: BgrImage, values: Mask | None) -> tuple[Any, Any]:
         target: dict[str, torch.Tensor] = {}
-        if self._has_masks:
-            mask = torch.from_numpy(self._images.decode_mask(index).astype(np.int64))
+        if values is not None:
+            mask = torch.from_numpy(values.astype(np.int64))
             target["mask"] = mask if mask.ndim == 2 else mask.permute(2, 0, 1)  # noqa: PLR2004
         if self._objects is not None:
             boxes = read_objects(self._objects[index], size=(image.shape[1], image.shape[0]))

@@ -114,6 +114,16 @@ def _together(batch: list[tuple[torch.Tensor, dict[str, torch.Tensor]]]) -> tupl
     return tuple(zip(*batch, strict=True))
 
 
+def test_a_batch_is_what_its_images_are(uri: str, rows: pd.DataFrame) -> None:
+    dataset = TargetDataset(uri, rows)
+    batch = dataset.__getitems__([2, 0, 5])
+    for (image, target), index in zip(batch, [2, 0, 5], strict=True):
+        wanted, its_target = dataset[index]
+        assert torch.equal(image, wanted)
+        assert target.keys() == its_target.keys()
+        assert all(torch.equal(target[name], its_target[name]) for name in target)
+
+
 def test_a_transform_takes_image_and_target(uri: str, rows: pd.DataFrame) -> None:
     dataset = TargetDataset(uri, rows, transform=lambda image, target: (image.float(), target))
     assert dataset[0][0].dtype == torch.float32
