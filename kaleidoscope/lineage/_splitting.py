@@ -237,9 +237,14 @@ def _alike(sources: "pd.DataFrame", open_source: OpenSource) -> list[tuple[int, 
 
     with ThreadPoolExecutor(_READERS, "kaleidoscope-read") as threads:
         hashes = list(threads.map(read, sources["source_root"], sources["source_key"]))
-    known = [position for position, found in enumerate(hashes) if found is not None]
-    values = np.array([hashes[position] for position in known], dtype=np.uint64)
-    return [(known[one], known[other]) for one, other in near_pairs(values)]
+    # Of many that are as good as equal, blank pages or frames of a still film, one is compared.
+    first: dict[int, int] = {}
+    known = [(position, found) for position, found in enumerate(hashes) if found is not None]
+    pairs = [(first.setdefault(found, position), position) for position, found in known]
+    values = np.fromiter(first, dtype=np.uint64, count=len(first))
+    places = tuple(first.values())
+    pairs += [(places[one], places[other]) for one, other in near_pairs(values)]
+    return [(one, other) for one, other in pairs if one != other]
 
 
 def _first_arrivals(arrivals: Iterator[tuple[str, Any]]) -> "pd.DataFrame":
