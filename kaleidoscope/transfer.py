@@ -4,13 +4,20 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import TypeAlias
 
-from kaleidoscope.errors import ObjectMissingError
+from kaleidoscope.errors import ObjectMissingError, StoreError
 from kaleidoscope.model import ObjectInfo
-from kaleidoscope.stores import Store
+from kaleidoscope.stores import PIECE_SIZE, Store
 
 DEFAULT_WORKERS = 16
+
+LARGE = 4 * PIECE_SIZE
+"""Bytes from which an object is copied in pieces, as tars are; smaller ones are held whole."""
+
+_LARGE_AT_ONCE = 2
+"""Each holds as many pieces as the stores send at once."""
 
 _QUEUED_PER_WORKER = 2
 """Objects that wait for each worker; more would only be memory."""
@@ -51,7 +58,7 @@ def copy_objects(
     Args:
         source: Read in key order.
         destination: What it has already is listed, once, beside the source.
-        workers: Threads, at least 1. At most three objects for each are in memory or waited for.
+        workers: Threads, at least 1. Each holds an object of less than :data:`LARGE`.
         overwrite: Copy also what is there with the same size.
         on_progress: Called in this thread after each object.
 
@@ -85,12 +92,13 @@ class _Copying:
         self._destination = destination
         self._on_progress = on_progress
         self._running: set[Future[int]] = set()
+        self._large = BoundedSemaphore(_LARGE_AT_ONCE)
 
     def list_source(self) -> Iterator[ObjectInfo]:
         return self._source.list_objects(on_skipped=self._add_skipped)
 
     def submit(self, pool: ThreadPoolExecutor, info: ObjectInfo) -> None:
-        self._running.add(pool.submit(self._copy, info.key))
+        self._running.add(pool.submit(self._copy, info))
 
     def wait_for_fewer_than(self, limit: int) -> None:
         while len(self._running) >= limit:
@@ -112,10 +120,25 @@ class _Copying:
         self.report = dataclasses.replace(self.report, **counts)
         self._on_progress(self.report)
 
-    def _copy(self, key: str) -> int:
-        data = self._source.get(key).data
-        self._destination.put(key, data)
+    def _copy(self, info: ObjectInfo) -> int:
+        if info.size >= LARGE:
+            with self._large:
+                return self._copy_in_pieces(info.key)
+        data = self._source.get(info.key).data
+        self._destination.put(info.key, data)
         return len(data)
+
+    def _copy_in_pieces(self, key: str) -> int:
+        info = self._source.head(key)
+        with self._destination.write_in_pieces(key) as writer:
+            for offset in range(0, info.size, PIECE_SIZE):
+                length = min(PIECE_SIZE, info.size - offset)
+                writer.write(self._source.get_range(key, offset=offset, length=length))
+            if self._source.head(key).etag != info.etag:
+                raise StoreError(
+                    f"{self._source.uri}: {key} was replaced while it was copied; copy it again"
+                )
+        return info.size
 
 
 def _mark_present(

@@ -8,7 +8,8 @@ from kaleidoscope.errors import StoreError
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import LocalStore, S3Credentials, SkipListener, open_store
-from kaleidoscope.transfer import TransferReport, copy_objects
+from kaleidoscope.transfer import LARGE, TransferReport, copy_objects
+from tests.faulty_stores import Requests, WatchedStore
 
 
 def fill(root: Path, files: dict[str, bytes]) -> LocalStore:
@@ -164,3 +165,27 @@ def test_an_upload_and_a_download_give_the_same_files(
     assert copy_objects(source, remote).num_unchanged == 50
     assert copy_objects(remote, back).num_copied == 50
     assert contents(back) == FILES
+
+
+def test_large_objects_are_copied_whole_and_in_pieces(tmp_path: Path) -> None:
+    files = {"large.tar": bytes(range(256)) * (LARGE // 256 + 1), "small.jpg": b"x"}
+    source = fill(tmp_path / "a", files)
+    requests = Requests()
+    destination = LocalStore(tmp_path / "b")
+    report = copy_objects(WatchedStore(source, before=requests), destination)
+    assert contents(destination) == files
+    assert report.size_copied == sum(map(len, files.values()))
+    assert sorted(requests.keys("get")) == [*["large.tar"] * 5, "small.jpg"]
+
+
+def test_a_large_object_that_is_replaced_meanwhile_is_not_copied(tmp_path: Path) -> None:
+    source = fill(tmp_path / "a", {"large.tar": b"a" * LARGE})
+
+    def replace(action: str, key: str) -> None:
+        if action == "get" and source.get_range(key, offset=0, length=1) == b"a":
+            source.put(key, b"b" * LARGE)
+
+    destination = LocalStore(tmp_path / "b")
+    with pytest.raises(StoreError, match=r"large\.tar was replaced"):
+        copy_objects(WatchedStore(source, before=replace), destination)
+    assert contents(destination) == {}
