@@ -25,7 +25,7 @@ from kaleidoscope.errors import (
     StoreError,
 )
 from kaleidoscope.identity import CARD_KEY, METADATA_KEY, RESERVED_FOLDER
-from kaleidoscope.increments import outdated_sources
+from kaleidoscope.increments import History, outdated_sources
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.model import ObjectInfo
@@ -47,6 +47,8 @@ ProblemKind: TypeAlias = Literal[
     "unknown_object",
     "source_gone",
     "source_changed",
+    "mask_gone",
+    "mask_changed",
     "sources_unreadable",
     "not_replayable",
     "different",
@@ -256,8 +258,8 @@ def _check_sources(
     request = load_request(lineage.store, lineage.runs[-1])
     uri = request.source
     try:
-        masks = request.recipe.masks_folder
-        listed = SourceListing(open_source(uri), lineage.store, masks=masks)
+        source, masks = open_source(uri), request.recipe.masks_folder
+        listed = SourceListing(source, lineage.store, masks=masks)
         for done, now in outdated_sources(listed, lineage.store, lineage.runs):
             key, etag = done.planned.info.key, done.planned.info.etag
             if now is None:
@@ -265,15 +267,31 @@ def _check_sources(
             else:
                 detail = f"its etag is {now.etag}, and was {etag} when its outputs were made"
                 findings.add("source_changed", key, detail)
+        if masks is not None:
+            _check_masks(lineage, source.list_objects(f"{masks}/"), findings)
     except (StoreError, SettingsError) as error:
         findings.add("sources_unreadable", uri, str(error))
+
+
+def _check_masks(lineage: Lineage, listed: Iterable[ObjectInfo], findings: _Findings) -> None:
+    etags = {info.key: info.etag for info in listed}
+    for done in History(lineage.store, lineage.runs):
+        labels = done.planned.labels
+        if labels is None or labels.mask_key is None:
+            continue
+        key, etag = labels.mask_key, etags.get(labels.mask_key)
+        if etag is None:
+            findings.add("mask_gone", key, f"the mask of {done.planned.info.key} is not there")
+        elif etag != labels.mask_etag:
+            detail = f"its etag is {etag}, and was {labels.mask_etag} when masks were made of it"
+            findings.add("mask_changed", key, detail)
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
     size: int = 0
-    is_output: bool = True
-    """False for a mask."""
+    is_output: bool = False
+    """Whether it is an image that was read, and no mask."""
     problem: Problem | None = None
     replayed: Replayed | None = None
 

@@ -440,3 +440,15 @@ def test_a_damaged_coco_file_is_refused(place: Place, data: bytes, message: str)
 def test_a_coco_file_has_boxes_in_the_format_of_coco(boxes: str | None) -> None:
     with pytest.raises(RecipeError, match=r"a \.json file is COCO's and has boxes: coco"):
         recipe(targets={"labels": "instances.json", "boxes": boxes})
+
+
+def test_verify_names_masks_that_changed_or_went_away(place: Place) -> None:
+    place.run(recipe())
+    changed, gone = sorted(info.key for info in place.source.list_objects("masks/"))[:2]
+    place.source.put(changed, png(mask_of([[0, 0, 3, 3]])))
+    place.source.delete([gone])
+    found = verify(place.destination, options=VerifyOptions(), open_source=lambda _: place.source)
+    assert {(p.kind, p.key) for p in found.examples} == {
+        ("mask_changed", changed),
+        ("mask_gone", gone),
+    }
