@@ -30,6 +30,8 @@ _SENTENCE = re.compile(r"<Message>([^<]+)</Message>")
 _STATUS = re.compile(r"status code: (\d{3}[ \w]*)")
 _CAUSE = re.compile(r"kind: \w+, message: \"([^\"]+)\"")
 _NO_BUCKET_CODES = frozenset({"NoSuchBucket", "InvalidBucketName"})
+_DENIED_KEY = "(code: AccessDenied)"
+"""In obstore's error for one of several objects that were to be deleted."""
 _REFUSED_STATUS = frozenset({"401", "403"})
 
 
@@ -64,7 +66,7 @@ def _from_obstore(error: Exception, uri: str, what: str) -> StoreError:
         return ObjectExistsError(f"{uri}: cannot {what}: the object exists already")
     if isinstance(error, PreconditionError):
         return ObjectChangedError(f"{uri}: cannot {what}: the object has changed since")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _DENIED_KEY in text:
         return _refused(uri, what, reason)
     return StoreError(f"{uri}: cannot {what}: {reason}")
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import botocore.session
+import obstore
 import pytest
+from obstore.exceptions import GenericError
 from pydantic import SecretStr
 
 from kaleidoscope.errors import AccessError, ObjectMissingError, StoreError
@@ -245,6 +247,22 @@ def test_an_anonymous_caller_sends_no_signature(s3_settings: Settings) -> None:
     for use in (USES["get"], USES["list"]):
         with pytest.raises(AccessError, match="AccessDenied"):
             use(store)
+
+
+def test_a_right_to_delete_that_is_missing_is_named_as_one(
+    s3_settings: Settings, s3_credentials: S3Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        # As obstore says it of one key in a request for many, which S3 answers with HTTP 200.
+        raise GenericError(
+            "Generic S3 error: DeleteObjects request failed for key a.jpg: Access Denied "
+            "(code: AccessDenied)"
+        )
+
+    monkeypatch.setattr(obstore, "delete", refuse)
+    store = S3Store(BUCKET, settings=s3_settings, credentials=s3_credentials)
+    with pytest.raises(AccessError, match="check the credentials"):
+        store.delete(["a.jpg"])
 
 
 def test_browsers_are_told_what_an_object_is(
