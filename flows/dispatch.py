@@ -34,6 +34,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterSubFlowRuns,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.logging import get_logger
@@ -290,6 +291,7 @@ class ShardDeployment:
         *,
         deployment: str,
         parent_run_id: UUID,
+        run_id: str,
     ) -> None:
         """Find the deployment.
 
@@ -298,6 +300,7 @@ class ShardDeployment:
             children: Entered already.
             deployment: ``flow/deployment``.
             parent_run_id: The flow run that the shards belong to.
+            run_id: Of the data set's run; a label of the shards' pods, with the shard's number.
 
         Raises:
             RunError: If there is no such deployment.
@@ -305,7 +308,8 @@ class ShardDeployment:
         self._client = client
         self._children = children
         self._parent_run_id = parent_run_id
-        self._deployment_id = _find_deployment(client, deployment)
+        self._run_id = run_id
+        self._deployment = _find_deployment(client, deployment)
         self._placeholder: Task[[], None] = Task(fn=_placeholder, name=deployment)
         self._making = threading.BoundedSemaphore(RUNS_MADE_AT_ONCE)
 
@@ -343,9 +347,15 @@ class ShardDeployment:
             name=name,
             state=Pending(),
         )
+        labels = {
+            **self._deployment.job_variables.get("labels", {}),
+            "kaleidoscope/run": self._run_id,
+            "kaleidoscope/shard": f"{shard:05d}",
+        }
         return self._client.create_flow_run_from_deployment(
-            self._deployment_id,
+            self._deployment.id,
             parameters=dict(parameters),
+            job_variables={"labels": labels},
             name=name,
             idempotency_key=f"{self._parent_run_id}:{key}",
             parent_task_run_id=parent.id,
@@ -459,9 +469,9 @@ def _in(states: Sequence[StateType] | set[StateType]) -> FlowRunFilterState:
     return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))
 
 
-def _find_deployment(client: SyncPrefectClient, name: str) -> UUID:
+def _find_deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
     try:
-        return client.read_deployment_by_name(name).id
+        return client.read_deployment_by_name(name)
     except (PrefectException, ValueError) as error:
         raise RunError(
             f"no deployment is called {name!r}: {error}; make it with `make deploy`, "

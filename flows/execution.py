@@ -203,6 +203,7 @@ def open_execution(
                     children,
                     deployment=placement.deployment,
                     parent_run_id=job.flow_run_id,
+                    run_id=job.run.run_id,
                 )
                 yield WorkPoolExecution(
                     job,

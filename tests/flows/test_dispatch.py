@@ -17,7 +17,7 @@ import httpx
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import LogCreate
+from prefect.client.schemas.actions import DeploymentUpdate, LogCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import TerminationSignal
@@ -94,6 +94,7 @@ class Shards:
                 children,
                 deployment=self.deployment,
                 parent_run_id=self.parent_run_id,
+                run_id="a-run",
             )
             done = [partial(self.is_done, shard) for shard in shards]
             states = list(threads.map(deployment.run, shards, parameters, done))
@@ -322,11 +323,27 @@ def test_a_parent_that_is_ending_makes_no_more_runs(
 ) -> None:
     with ChildRuns(client, limits=PATIENT) as runs:
         deployment = ShardDeployment(
-            client, runs, deployment=shards.deployment, parent_run_id=shards.parent_run_id
+            client,
+            runs,
+            deployment=shards.deployment,
+            parent_run_id=shards.parent_run_id,
+            run_id="a-run",
         )
     with pytest.raises(ShardStoppedError, match="ending"):
         deployment.run(0, {"folder": str(shards.folder), "shard": 0}, never)
     assert not shards.children()
+
+
+def test_a_pod_is_labelled_with_its_run_and_its_shard(
+    shards: Shards, client: SyncPrefectClient
+) -> None:
+    own = DeploymentUpdate(job_variables={"labels": {"team": "vision"}})
+    client.update_deployment(client.read_deployment_by_name(shards.deployment).id, own)
+    shards.run(7)
+    (child,) = shards.children()
+    assert child.job_variables == {
+        "labels": {"team": "vision", "kaleidoscope/run": "a-run", "kaleidoscope/shard": "00007"}
+    }
 
 
 def test_few_runs_are_made_at_once(
@@ -345,7 +362,11 @@ def test_few_runs_are_made_at_once(
     shards_at_once = 6
     with ThreadPoolExecutor(shards_at_once) as threads, ChildRuns(client, limits=PATIENT) as runs:
         deployment = ShardDeployment(
-            client, runs, deployment=shards.deployment, parent_run_id=shards.parent_run_id
+            client,
+            runs,
+            deployment=shards.deployment,
+            parent_run_id=shards.parent_run_id,
+            run_id="a-run",
         )
         waiting = [threads.submit(deployment.run, n, {}, never) for n in range(shards_at_once)]
         wait_for(lambda: len(made) == shards_at_once or any(one.done() for one in waiting))
@@ -397,7 +418,11 @@ def test_a_deployment_that_is_not_there_is_named(
         pytest.raises(RunError, match=r"'augment-shard/nowhere'.*make deploy"),
     ):
         ShardDeployment(
-            client, children, deployment="augment-shard/nowhere", parent_run_id=parent_run_id
+            client,
+            children,
+            deployment="augment-shard/nowhere",
+            parent_run_id=parent_run_id,
+            run_id="a-run",
         )
 
 
