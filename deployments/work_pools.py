@@ -1,4 +1,4 @@
-"""Make the process work pools that prefect.yaml deploys to, and the automation; may be repeated.
+"""Make the process work pools, the deployments and the automation; may be repeated.
 
 ``python -m deployments.work_pools --shards 4`` works on the server that ``PREFECT_API_URL`` or the
 Prefect profile names.
@@ -12,9 +12,13 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.workers.process import ProcessWorker
 
 from deployments.automations import HEARTBEAT_S, make_automations
+from deployments.deploying import deploy
 
 PARENT_POOL = "augment"
 SHARD_POOL = "augment-shard"
+
+DEPLOYMENT = "process"
+"""Name of the deployments in prefect.yaml that these pools run."""
 
 
 def make_process_pools(client: SyncPrefectClient, *, shards_at_once: int | None) -> None:
@@ -56,6 +60,7 @@ def main() -> None:
     with get_client(sync_client=True) as client:
         make_process_pools(client, shards_at_once=arguments.shards)
         make_automations(client)
+        deploy(client, DEPLOYMENT)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from http.client import UNAUTHORIZED
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from deployments.automations import make_automations
+from deployments.deploying import deploy
 from deployments.kubernetes.kubectl import (
     ClusterError,
     forward,
@@ -31,7 +33,6 @@ from deployments.kubernetes.nodes import Nodes, place, read_label
 from deployments.kubernetes.pool import make_kubernetes_pool
 from deployments.kubernetes.secrets import SYSTEM, make_secrets, read_auth_string
 
-ROOT = Path(__file__).parents[2]
 SERVER_PORT = 4200
 S3_PORT = 8333
 WORKLOADS = (
@@ -45,7 +46,7 @@ WORKER = ("deployment", "prefect-worker")
 """What needs the work pool."""
 
 DEPLOYMENT = "kubernetes"
-"""Name of both deployments, of parents and of shards, in prefect.yaml."""
+"""Name of the deployments in prefect.yaml that this cluster runs."""
 
 
 @contextmanager
@@ -136,12 +137,7 @@ def up(*, shards_at_once: int | None, nodes: Nodes) -> None:
         with temporary_settings(settings), get_client(sync_client=True) as client:
             make_kubernetes_pool(client, shards_at_once=shards_at_once)
             make_automations(client)
-            subprocess.run(
-                [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", DEPLOYMENT],
-                cwd=ROOT,
-                env={**os.environ, **variables, "KALEIDOSCOPE_IMAGE": image},
-                check=True,
-            )
+            deploy(client, DEPLOYMENT, environment={**variables, "KALEIDOSCOPE_IMAGE": image})
             place(client, nodes)
     wait_for(*WORKER)
     print(f"Ready: pods run {image}, and docs/kubernetes.md says how to start them.")
@@ -175,6 +171,15 @@ def main() -> int:
             return subprocess.run(arguments.program, env=environment, check=False).returncode
     except (ClusterError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except httpx.HTTPError as error:
+        print(f"Prefect's server did not do it: {error}", file=sys.stderr)
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == UNAUTHORIZED:
+            print(
+                f"Its user and password are taken from the Secret prefect-api in {SYSTEM}; "
+                "set PREFECT_API_AUTH_STRING to the right ones and run this again",
+                file=sys.stderr,
+            )
         return 1
 
 

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.automations import ZOMBIES
+from deployments.deploying import deploy
 from deployments.kubernetes.nodes import PARENTS, SHARD, read_label
 from deployments.kubernetes.pool import (
     PARENT_QUEUE,
@@ -90,6 +93,26 @@ def test_all_is_deployed_with_an_image_and_may_be_deployed_again(
     for kind in ("process", "kubernetes"):
         (schedule,) = client.read_deployment_by_name(f"augment/{kind}").schedules
         assert (schedule.slug, schedule.active) == ("nightly", False)
+
+
+def test_deploying_again_leaves_schedules_as_people_have_set_them(
+    server: PrefectServer, client: SyncPrefectClient
+) -> None:
+    make_process_pools(client, shards_at_once=None)
+    deploy(client, "process", environment=server.environment)
+    deployment = client.read_deployment_by_name("augment/process")
+    for schedule in deployment.schedules:
+        client.delete_deployment_schedule(deployment.id, schedule.id)
+    mine = DeploymentScheduleCreate(
+        schedule=CronSchedule(cron="0 5 * * 1"),
+        slug="weekly",
+        parameters={"source": "s3://mine/in", "destination": "s3://mine/out"},
+    )
+    client.create_deployment_schedules(deployment.id, [mine])
+    deploy(client, "process", environment=server.environment)
+    (kept,) = client.read_deployment_by_name("augment/process").schedules
+    assert (kept.slug, kept.active, kept.parameters) == ("weekly", True, mine.parameters)
+    assert kept.schedule == mine.schedule
 
 
 def test_one_command_makes_all_that_a_cluster_needs(
