@@ -19,12 +19,15 @@ def make_secrets() -> list[str]:
         The names of those that were made.
 
     Raises:
-        ClusterError: If the server is elsewhere, so that only its owner knows its password.
+        ClusterError: If the server is elsewhere, so that only its owner knows its password, or has
+            another one now.
     """
-    made = []
+    made: list[str] = []
     has_server = get("deployment", "prefect-server", SYSTEM) is not None
     if has_server:
         made += _make("prefect-postgres", (SYSTEM,), {"password": secrets.token_urlsafe(24)})
+    if not has_server:
+        _refuse_other_password()
     made += _make("prefect-api", (SYSTEM, RUNS), {"auth-string": _auth_string(has_server)})
     # On a cloud, pods have a role; another store's keys are its owner's to bring.
     if get("statefulset", "seaweedfs", SYSTEM) is not None:
@@ -57,6 +60,16 @@ def _auth_string(has_server: bool) -> str:  # noqa: FBT001 -- one question, aske
         "the server is not in this cluster, so its password cannot be made up: set "
         "PREFECT_API_AUTH_STRING to user:password, as the server has it"
     )
+
+
+def _refuse_other_password() -> None:
+    given, there = os.environ.get("PREFECT_API_AUTH_STRING"), read_secret("prefect-api", SYSTEM)
+    if given and there is not None and there["auth-string"] != given:
+        raise ClusterError(
+            "PREFECT_API_AUTH_STRING is not what the Secret prefect-api has. If it is right, delete"
+            f" the Secret in both namespaces, `kubectl delete secret prefect-api -n {SYSTEM}` and "
+            f"`-n {RUNS}`, and run this again; if not, unset the variable"
+        )
 
 
 def _make(name: str, namespaces: tuple[str, ...], values: dict[str, str]) -> list[str]:

@@ -129,3 +129,15 @@ def test_a_command_is_given_the_addresses_and_keys_of_the_cluster(
     assert variables["PREFECT_API_AUTH_STRING"] == read_auth_string()
     assert variables["KALEIDOSCOPE_S3_ENDPOINT_URL"] == "http://127.0.0.1:40123"
     assert variables["AWS_SECRET_ACCESS_KEY"] == keys["AWS_SECRET_ACCESS_KEY"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_another_password_of_a_server_elsewhere_is_refused_with_what_to_delete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:old")
+    make_secrets()
+    assert make_secrets() == []
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:new")
+    with pytest.raises(ClusterError, match=f"kubectl delete secret prefect-api -n {SYSTEM}"):
+        make_secrets()
