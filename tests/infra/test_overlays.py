@@ -1,7 +1,13 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import kubernetes_validate  # type: ignore[import-untyped]  # It has no types.
 import pytest
+import yaml
 
 from tests.infra.rendered import Manifest, Manifests, containers, of_kind, pods
+
+ROOT = Path(__file__).parents[2]
 
 NAMESPACES = {"kaleidoscope", "kaleidoscope-runs"}
 CLUSTER_KINDS = {"Namespace"}
@@ -183,3 +189,22 @@ def test_pods_that_never_started_are_gone_soon_after_their_run_was_cancelled(
         variables = {variable["name"]: variable.get("value") for variable in server["env"]}
         name = "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS"
         assert 0 < float(variables[name] or 0) <= 10
+
+
+def test_a_parent_fits_on_the_one_node_that_stays_on_aws(
+    render_overlay: Callable[[str], Manifests],
+) -> None:
+    # An m6i.large with 2 CPUs, less 70m that EKS keeps; CoreDNS, kube-proxy, the network plugin
+    # and the drivers of volumes ask for 500m.
+    free = 1930 - 500
+    autoscaler = yaml.safe_load_all((ROOT / "infra/aws/kubernetes/autoscaler.yaml").read_text())
+    system = [*containers(render_overlay("aws")), *containers(tuple(autoscaler))]
+    asked = sum(millicpus(one["resources"]["requests"]["cpu"]) for _, one in system)
+    pools = yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["pools"]
+    parent = millicpus(pools["kubernetes_augment"]["job_variables"]["cpu_request"])
+    # A parent, and beside it a preview or a maintenance.
+    assert asked + 2 * parent <= free
+
+
+def millicpus(quantity: str) -> int:
+    return int(quantity[:-1]) if quantity.endswith("m") else 1000 * int(quantity)
