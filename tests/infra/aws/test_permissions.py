@@ -72,6 +72,8 @@ REQUESTS = [
     ("Parent", "s3:PutObject", f"{S3}results/images/_kaleidoscope/runs/1/_SUCCESS", {}, True),
     ("Parent", "s3:DeleteObject", PLAN, {}, True),
     ("Parent", "s3:DeleteObjectVersion", PLAN, {}, False),
+    ("Parent", "s3:DeleteObject", f"{S3}results/images/metadata.parquet", {}, True),
+    ("Parent", "s3:DeleteObject", f"{S3}results/images/dogs/metadata.parquet", {}, False),
     ("Parent", "s3:DeleteObject", f"{S3}results/images/dogs/rex-1f3a9c2b-ac.jpg", {}, False),
     ("Parent", "s3:DeleteObject", f"{S3}results/images/_kaleidoscope/runs/1/_SUCCESS", {}, False),
     ("Parent", "s3:DeleteObject", f"{S3}originals/photos/dogs/rex.jpg", {}, False),
