@@ -17,9 +17,10 @@ TAG = "kaleidoscope"
 HEARTBEAT_S = 30
 """Seconds between two heartbeats, the least that Prefect takes."""
 
-SILENCE_S = 120
-"""Seconds without one after which a run counts as dead. The server may restart meanwhile, when
-nobody's heartbeats arrive, so it is four of them and not two."""
+SILENCE_S = 600
+"""Seconds without one after which a run counts as dead. Where the server was away for longer, or a
+laptop asleep, it takes living runs for dead ones when it is back: nobody's heartbeats arrived. Most
+deaths are told by the worker within seconds, and this is for the others."""
 
 ZOMBIES = "kaleidoscope: crash runs without a heartbeat"
 

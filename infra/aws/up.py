@@ -144,11 +144,11 @@ def _say_next_steps(account: Account, repository: str, say: Say) -> None:
         f"""
 The cluster is up and costs money until `make cluster-down CONFIRM=yes`. kubectl's context for it
 is {CLUSTER_NAME}. Next, the image, then its name and the region in infra/kubernetes/overlays/aws
-(newName: {repository}, AWS_REGION: {account.region}), and Kaleidoscope itself:
+(newName: {repository}, newTag: TAG, AWS_REGION: {account.region}), and Kaleidoscope itself:
 
   aws ecr get-login-password --region {account.region} | \\
     docker login --username AWS --password-stdin {registry}
-  docker tag kaleidoscope {repository}:TAG
+  make image IMAGE={repository}:TAG PLATFORM=linux/amd64
   docker push {repository}:TAG
   kubectl apply -k infra/kubernetes/overlays/aws
   make kubernetes SHARDS=40 PARENT_NODES=kaleidoscope/role=system \\
