@@ -203,21 +203,31 @@ def prune(
         return done
 
 
-def verify(destination: str | Path, *, options: VerifyOptions | None = None) -> Verification:
-    """Compare a destination with its manifest.
+def verify(
+    destination: str | Path,
+    *,
+    options: VerifyOptions | None = None,
+    wait_s: float = WAIT_S,
+    on_wait: Callable[[Holder], None] | None = None,
+) -> Verification:
+    """Compare a destination with its manifest, and make again what is missing if that is asked.
 
     Args:
         destination: The folder or ``s3://bucket/prefix`` that runs wrote to.
         options: What to look at; None reads and hashes every output.
+        wait_s: Seconds that a repair waits for a run that is at work in the destination.
+        on_wait: Called once, with who it is, when there is another to wait for.
 
     Raises:
-        KaleidoscopeError: If nothing is committed there, the manifest is damaged, or the store
-            cannot be read.
+        KaleidoscopeError: If nothing is committed there, the manifest is damaged, another run is
+            at work where something is to be repaired, or the store cannot be read.
     """
     opened = partial(open_store, settings=Settings.from_environment())
-    return verification.verify(
-        opened(str(destination)), options=options or VerifyOptions(), open_source=opened
-    )
+    outputs, wanted = opened(str(destination)), options or VerifyOptions()
+    if not wanted.repairs:
+        return verification.verify(outputs, options=wanted, open_source=opened)
+    with hold(outputs, this_process(), wait_s=wait_s, on_wait=on_wait):
+        return verification.verify(outputs, options=wanted, open_source=opened)
 
 
 def replay_outputs(

@@ -166,6 +166,7 @@ def describe_verification(found: "Verification") -> str:
         ("images", f"{found.num_rows:,} by the manifest of {found.destination}"),
         ("read", f"{found.num_read:,} ({format_bytes(found.size_read)})"),
         ("replayed", replays),
+        ("repaired", f"{found.num_repaired:,}" if found.num_repaired else ""),
         *((f"version of {name}", text) for name, text in found.changed_versions.items()),
         (
             "wrong",

@@ -36,6 +36,8 @@ from kaleidoscope.replay import (
     Replayed,
     compare,
     compare_mask,
+    replay,
+    replay_mask,
 )
 from kaleidoscope.runs import list_runs, load_request
 from kaleidoscope.stores import Store, in_key_order
@@ -51,6 +53,7 @@ ProblemKind: TypeAlias = Literal[
     "mask_changed",
     "sources_unreadable",
     "not_replayable",
+    "not_repairable",
     "different",
 ]
 
@@ -102,6 +105,9 @@ class VerifyOptions:
     """Which they are."""
     replays: bool = False
     """Make those that are read again from their sources, and compare."""
+    repairs: bool = False
+    """Make those again that are missing or damaged, and write them if they have the hash that was
+    recorded. Every output is read for it."""
     sources: bool = True
     """Compare the sources with the versions of which the outputs were made."""
     workers: int = 16
@@ -117,6 +123,8 @@ class Verification:
     """Outputs of the manifest, all of which should have an object or lie in a tar."""
     num_read: int
     """Of these, those whose bytes were read."""
+    num_repaired: int
+    """Objects that were made and written again."""
     size_read: int
     """Bytes."""
     replays: Mapping[str, int]
@@ -169,22 +177,21 @@ def verify(
 
     Raises:
         ManifestError: If nothing is committed there, or a manifest is missing or damaged.
-        SettingsError: If the sample is no share.
-        StoreError: If the destination cannot be read.
+        SettingsError: If the sample is no share, or not all of what is to be repaired.
+        StoreError: If the destination cannot be read, or not be written where it is repaired.
     """
     if not 0 <= options.sample <= 1:
         raise SettingsError(f"sample is a share of the outputs, in [0, 1]; got {options.sample}")
+    if options.repairs and options.sample < 1:
+        raise SettingsError(f"a repair looks at every output; the sample was {options.sample}")
     lineage = Lineage(destination)
     findings = _Findings()
-    counted = Counter[str]()
-    _check_objects(lineage, findings, counted)
-    if options.sources:
-        _check_sources(lineage, open_source, findings)
     replays: Counter[str] = Counter()
-    size_read = largest = num_read = 0
+    size_read = largest = num_read = num_repaired = 0
     changed: dict[str, str] = {}
     for checked in _check_contents(lineage, options, open_source):
         num_read += checked.is_output
+        num_repaired += checked.is_repaired
         size_read += checked.size
         if checked.problem is not None:
             findings.add(checked.problem.kind, checked.problem.key, checked.problem.detail)
@@ -193,10 +200,15 @@ def verify(
             largest = max(largest, checked.replayed.largest_difference or 0)
             for name, (then, now) in checked.replayed.changed_versions.items():
                 changed[name] = f"{then} made it, {now} is here"
+    counted = Counter[str]()
+    _check_objects(lineage, findings, counted)  # Behind the contents, which may be repaired.
+    if options.sources:
+        _check_sources(lineage, open_source, findings)
     return Verification(
         destination.uri,
         counted["rows"],
         num_read,
+        num_repaired,
         size_read,
         dict(replays),
         largest,
@@ -292,6 +304,7 @@ class _Checked:
     size: int = 0
     is_output: bool = False
     """Whether it is an image that was read, and no mask."""
+    is_repaired: bool = False
     problem: Problem | None = None
     replayed: Replayed | None = None
 
@@ -299,7 +312,7 @@ class _Checked:
 def _check_contents(
     lineage: Lineage, options: VerifyOptions, open_source: Callable[[str], Store]
 ) -> Iterator[_Checked]:
-    columns = _TO_REPLAY if options.replays else _TO_READ
+    columns = _TO_REPLAY if options.replays or options.repairs else _TO_READ
     rng = np.random.default_rng(options.seed)
     sampled = (
         row
@@ -311,14 +324,18 @@ def _check_contents(
 
     def check(file: _File) -> _Checked:
         checked, data = _read(lineage.store, file)
-        if data is None or not options.replays:
+        if not (options.repairs if data is None else options.replays):
             return checked
         try:
             source = read_source(file.row["source_root"], file.source_key)
-            return _judge(file, replace(checked, replayed=file.compare(source, data)))
+            if data is not None:
+                return _judge(file, replace(checked, replayed=file.compare(source, data)))
+            again = file.make_again(source)
         except KaleidoscopeError as error:
-            problem = Problem("not_replayable", file.key, str(error))
-            return replace(checked, problem=problem)
+            kind: ProblemKind = "not_replayable" if data is not None else "not_repairable"
+            return replace(checked, problem=Problem(kind, file.key, str(error)))
+        lineage.store.put(file.key, again)
+        return _Checked(len(again), is_output=not file.is_mask, is_repaired=True)
 
     if options.sample > 0:
         files = chain.from_iterable(map(_files, sampled))
@@ -352,6 +369,23 @@ class _File:
 
     def compare(self, source: bytes, stored: bytes) -> Replayed:
         return (compare_mask if self.is_mask else compare)(self.row, source, stored)
+
+    def make_again(self, source: bytes) -> bytes:
+        """Return the bytes that were recorded.
+
+        Raises:
+            ManifestError: If the file lies in a tar, the source has changed, or other bytes come
+                of it here.
+        """
+        if self.row["tar_key"] is not None:
+            raise ManifestError(f"it is a member of {self.row['tar_key']}, which is written whole")
+        again = (replay_mask if self.is_mask else replay)(self.row, source)
+        if hashlib.sha256(again).hexdigest() != self.sha256:
+            raise ManifestError(
+                "made again, it has other bytes than it had; its row names the versions that made "
+                f"it, OpenCV {self.row['opencv_version']} for one, and the kind of CPU counts too"
+            )
+        return again
 
 
 def _files(row: Mapping[str, Any]) -> tuple[_File, ...]:

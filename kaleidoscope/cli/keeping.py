@@ -127,25 +127,37 @@ def verify(  # noqa: PLR0913 -- a command's options.
     sources: Annotated[
         bool, typer.Option(help="Compare the sources with the versions that were used.")
     ] = True,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Make missing and damaged images again, if they get the same bytes."
+        ),
+    ] = False,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a destination with its manifest.
+    """Compare a destination with its manifest, and repair it if asked.
 
     Every object is there with its size and hash, no other is, and the sources are as they were.
 
     Examples:
         kaleidoscope verify s3://bucket/augmented
         kaleidoscope verify s3://bucket/augmented --sample 0.01 --replay
+        kaleidoscope verify s3://bucket/augmented --repair
 
-    Exit codes: 0 all is as the manifest says, 1 something is not, 2 there is no manifest or it is
-    damaged, 3 the store failed.
+    Exit codes: 0 all is as the manifest says, or is again, 1 something is not, 2 there is no
+    manifest or it is damaged, 3 the store failed or another run is at work there.
     """
     from kaleidoscope import api
+    from kaleidoscope.lease import WAIT_S
     from kaleidoscope.summary import describe_verification
     from kaleidoscope.verification import VerifyOptions
 
-    options = VerifyOptions(sample=sample, seed=seed, replays=replay, sources=sources)
-    found = api.verify(destination, options=options)
+    options = VerifyOptions(
+        sample=sample, seed=seed, replays=replay, sources=sources, repairs=repair
+    )
+    wait_s = WAIT_S if wait is None else wait
+    found = api.verify(destination, options=options, wait_s=wait_s, on_wait=say_waiting)
     typer.echo(found.to_json() if as_json else describe_verification(found))
     if not found.is_whole:
         raise typer.Exit(EXIT_FOUND_WRONG)

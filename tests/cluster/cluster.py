@@ -46,6 +46,7 @@ class Pod:
     phase: str
     is_leaving: bool
     """Asked to end."""
+    labels: Mapping[str, str]
 
     @property
     def is_active(self) -> bool:
@@ -201,4 +202,5 @@ def _pod(one: V1Pod) -> Pod:
         flow_run_id=one.metadata.labels.get(FLOW_RUN_LABEL, ""),
         phase=one.status.phase,
         is_leaving=one.metadata.deletion_timestamp is not None,
+        labels=one.metadata.labels,
     )

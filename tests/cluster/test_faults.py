@@ -45,7 +45,7 @@ def undisturbed(worker: Worker, augmentation: Augmentation, storage: Proxy) -> I
 
 
 def test_six_shards_run_as_six_pods_three_at_a_time(
-    augmentation: Augmentation, expected: dict[str, str]
+    augmentation: Augmentation, cluster: Cluster, expected: dict[str, str]
 ) -> None:
     run_id = augmentation.start(shard_minutes=0.0001, replicas=3)
     most = 0
@@ -57,8 +57,13 @@ def test_six_shards_run_as_six_pods_three_at_a_time(
 
     wait_for(is_done)
     assert augmentation.outputs() == expected
-    assert len(augmentation.children(run_id, StateType.COMPLETED)) == 6
+    children = augmentation.children(run_id, StateType.COMPLETED)
+    assert len(children) == 6
     assert 1 < most <= 3
+    pods = [pod for child in children for pod in cluster.pods(of=str(child.id))]
+    shards = sorted(pod.labels["kaleidoscope/shard"] for pod in pods)
+    assert shards == [f"{shard:05d}" for shard in range(6)]
+    assert len({pod.labels["kaleidoscope/run"] for pod in pods}) == 1
 
 
 def test_shards_whose_pods_are_deleted_or_run_out_of_memory_are_done_by_other_pods(

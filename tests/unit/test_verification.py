@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kaleidoscope import verification
 from kaleidoscope.errors import ManifestError, SettingsError, StoreError
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.pipeline import run_shard
@@ -242,3 +243,49 @@ def test_a_store_that_is_down_is_no_damage(tmp_path: Path, container: str) -> No
 
     with pytest.raises(StoreError, match="the store is down"):
         check(Place(place.source, WatchedStore(place.destination, before=fail)))
+
+
+REPAIR = VerifyOptions(repairs=True)
+
+
+def test_what_is_missing_or_damaged_is_made_again_with_the_same_bytes(place: Place) -> None:
+    before = data_sets.outputs(place)
+    gone, cut = (an_output(place, number) for number in (2, 7))
+    place.destination.delete([gone])
+    place.destination.put(cut, place.destination.get(cut).data[:-1])
+    found = check(place, REPAIR)
+    assert found.is_whole
+    assert (found.num_repaired, found.num_read) == (2, found.num_rows)
+    assert data_sets.outputs(place) == before
+    assert check(place, REPAIR).num_repaired == 0
+
+
+def test_what_cannot_be_made_again_as_it_was_is_said_and_nothing_is_written(
+    local: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, other = (an_output(local, number) for number in (2, 7))
+    rows = local.rows().set_index("output_key")
+    local.source.put(str(rows.loc[changed, "source_key"]), b"another photograph")
+    local.destination.delete([changed, other])
+    monkeypatch.setattr(verification, "replay", lambda *_: b"the bytes of another OpenCV")
+    found = check(local, REPAIR)
+    assert found.num_problems["missing"] == found.num_problems["not_repairable"] == 2
+    assert found.num_repaired == 0
+    (why,) = [one.detail for one in found.examples if (one.kind, one.key) == ("missing", other)]
+    assert "no object is there" in why
+    monkeypatch.undo()
+    details = {p.key: p.detail for p in check(local, REPAIR).examples if p.kind == "not_repairable"}
+    assert details.keys() == {changed}
+    assert "has changed since" in details[changed]
+    with pytest.raises(SettingsError, match="a repair looks at every output"):
+        check(local, VerifyOptions(repairs=True, sample=0.5))
+
+
+def test_a_member_of_a_tar_is_not_repaired(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(2))
+    place.run(data_sets.recipe(steps=1, side=16, output={"container": "webdataset"}))
+    (tar_key,) = place.output_keys() & set(place.rows()["tar_key"].iloc[:1])
+    place.destination.delete([tar_key])
+    found = check(place, REPAIR)
+    assert "a member of" in found.examples[0].detail
+    assert not place.output_keys() & {tar_key}

@@ -70,6 +70,10 @@ def test_verify_tells_by_its_exit_code_whether_all_is_there(command: Command, ma
     assert f"animals/{output.name}: the manifest has it, and no object is there" in out
     found = json.loads(command("verify", made, "--json")[1])
     assert found["num_problems"] == {"missing": 1}
+    code, out, _ = command("verify", made, "--repair")
+    assert code == 0
+    assert "repaired  1" in out
+    assert output.exists()
 
 
 def test_replay_finds_the_destination_of_an_output(
