@@ -45,15 +45,30 @@ def maintain(form: MaintainForm) -> None:
     if form.job == "prune":
         create_markdown_artifact(pruning_page(do_prune(form, places, destination)), key=KEY)
         return
-    options = VerifyOptions(sample=form.sample, replays=form.replay)
-    found = verify(destination, options=options, open_source=places.open)
+    found = do_verify(form, places, destination)
     create_markdown_artifact(verification_page(found), key=KEY)
     if not found.is_whole:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.num_problems.items())
         raise ManifestError(
             f"{destination.uri} is not as its manifest says: {kinds}; the artifact {KEY} names "
-            "the first of each kind. What is missing or damaged can be copied back from a backup"
+            "the first of each kind. With repair on, what is missing or damaged is made again; "
+            "what cannot be made has to come from a backup"
         )
+
+
+def do_verify(form: MaintainForm, places: Places, destination: Store) -> Verification:
+    """Compare what the form says, and repair it if it says so.
+
+    Raises:
+        LeaseError: If another is at work where something is to be repaired.
+        ManifestError: If nothing is committed there.
+    """
+    sample = 1.0 if form.repair else form.sample
+    options = VerifyOptions(sample=sample, replays=form.replay, repairs=form.repair)
+    if not form.repair:
+        return verify(destination, options=options, open_source=places.open)
+    with at_work(destination, wait_s=60 * form.wait_minutes):
+        return verify(destination, options=options, open_source=places.open)
 
 
 def do_prune(form: MaintainForm, places: Places, destination: Store) -> Pruning:
@@ -80,6 +95,7 @@ def verification_page(found: Verification) -> str:
     facts = [
         ("images by the manifest", f"{found.num_rows:,}"),
         ("of these read", f"{found.num_read:,} ({format_bytes(found.size_read)})"),
+        *([("repaired", f"{found.num_repaired:,}")] if found.num_repaired else []),
         *((f"made again: {outcome}", f"{count:,}") for outcome, count in found.replays.items()),
         *((f"version of {name}", text) for name, text in found.changed_versions.items()),
         *((f"wrong: {kind}", f"{count:,}") for kind, count in found.num_problems.items()),

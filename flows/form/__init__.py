@@ -166,6 +166,12 @@ class _Maintained(Fields):
         title="verify: make them again",
         description="Make the images that are read from their photographs again, and compare.",
     )
+    repair: bool = Field(
+        default=False,
+        title="verify: repair",
+        description="Read every image, and make those that are missing or damaged again, where "
+        "they get the bytes that were recorded.",
+    )
     delete: bool = Field(
         default=False,
         title="prune: delete",

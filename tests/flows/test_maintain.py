@@ -67,6 +67,10 @@ def test_a_missing_image_fails_the_run_and_is_named(client: SyncPrefectClient, m
     with pytest.raises(ManifestError, match="1 missing"):
         state.result()
     assert f"| missing | `{gone.relative_to(made)}` |" in page
+    state, page = done(client, made, repair=True)
+    assert state.is_completed()
+    assert "| repaired | 1 |" in page
+    assert gone.exists()
 
 
 def test_a_prune_deletes_nothing_unless_it_is_asked_to(
@@ -93,3 +97,5 @@ def test_without_patience_a_run_and_a_prune_are_refused_while_another_is_at_work
             augment(source=str(photos), destination=str(made), custom_recipe=RECIPE, wait_minutes=0)
         with pytest.raises(LeaseError, match="flow run another"):
             maintain(destination=str(made), job="prune", delete=True, wait_minutes=0)
+        with pytest.raises(LeaseError, match="flow run another"):
+            maintain(destination=str(made), repair=True, wait_minutes=0)
