@@ -35,9 +35,10 @@ def shift_hue(image: BgrImage, *, shift_deg: float) -> BgrImage:
     check_within("the shift of a hue", shift_deg, low=-360, high=360)
     hsv = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_BGR2HSV)
     hue, saturation, value = cv2.split(hsv)
-    # OpenCV takes hues beyond 360 degrees for what is left of them after whole turns. NumPy adds,
-    # since cv2.add takes a scalar for an array where an image has 4 rows and 1 column.
-    shifted = cv2.merge([hue + np.float32(shift_deg), saturation, value])
+    # OpenCV takes hues beyond 360 degrees for what is left of them after whole turns, but eight
+    # pixels at a time it makes other colours of hues below 0. NumPy adds, since cv2.add takes a
+    # scalar for an array where an image has 4 rows and 1 column.
+    shifted = cv2.merge([hue + np.float32(shift_deg % 360), saturation, value])
     return as_image(cv2.convertScaleAbs(cv2.cvtColor(shifted, cv2.COLOR_HSV2BGR)))
 
 
@@ -57,6 +58,7 @@ class Hue(Transform):
     """Turn all colours around the colour wheel."""
 
     operation = HueShifted
+    version = 2
     cost_ns_per_pixel = 3.2
 
     hue_shift_limit: Annotated[Interval, Bounds(-180, 180, "degrees")] = Field(

@@ -21,13 +21,13 @@ def test_a_shift_of_zero_is_the_identity(noise: BgrImage) -> None:
     g=bytes_drawn,
     r=bytes_drawn,
     shift_deg=st.floats(-360, 360),
-    height=st.integers(1, 5),
+    size=st.tuples(st.integers(1, 5), st.sampled_from([1, 3, 8, 16, 33])),
 )
 def test_it_is_the_hsv_hue_that_is_shifted(
-    b: int, g: int, r: int, shift_deg: float, height: int
+    b: int, g: int, r: int, shift_deg: float, size: tuple[int, int]
 ) -> None:
-    # One pixel wide, since OpenCV takes scalars for arrays of 4 rows and 1 column.
-    image = np.full((height, 1, 3), (b, g, r), dtype=np.uint8)
+    # OpenCV takes scalars for arrays of 4 rows and 1 column, and computes 8 pixels at a time.
+    image = np.full((*size, 3), (b, g, r), dtype=np.uint8)
     hue, saturation, value = colorsys.rgb_to_hsv(r / 255, g / 255, b / 255)
     expected = colorsys.hsv_to_rgb((hue + shift_deg / 360) % 1, saturation, value)
     result = shift_hue(image, shift_deg=shift_deg)
