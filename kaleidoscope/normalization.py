@@ -146,7 +146,6 @@ class Normalization:
         size = self.output_size(source_width, source_height)
         if self.mode == "none":
             return image
-        image = _without_padding(image, source_width, source_height)
         if self.mode == "square_crop":
             image = _crop_square(image, source_width, source_height, self.offset)
         return _resize(image, size)
@@ -197,19 +196,6 @@ def square_left_top(width: int, height: int, offset: float) -> tuple[int, int]:
     """
     side = min(width, height)
     return round(offset * (width - side)), round(offset * (height - side))
-
-
-def _without_padding(image: BgrImage, source_width: int, source_height: int) -> BgrImage:
-    """Drop a last row or column that is less than half filled by the source.
-
-    A reduced decode rounds its sides up, so its last pixels may stand for little of the source;
-    resized with the rest they would stretch it by up to a decoded pixel.
-    """
-    height, width = image.shape[:2]
-    reduction = round(max(source_width, source_height) / max(width, height))
-    return image[
-        : max(1, round(source_height / reduction)), : max(1, round(source_width / reduction))
-    ]
 
 
 def _crop_square(image: BgrImage, source_width: int, source_height: int, offset: float) -> BgrImage:
