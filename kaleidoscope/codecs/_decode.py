@@ -25,6 +25,9 @@ _COLOR_FLAGS: dict[Reduction, int] = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+_ROWS_AT_ONCE = 64
+"""That are composited."""
+
 _TURNS: dict[int, Callable[[MatLike], MatLike]] = {
     2: lambda image: cv2.flip(image, 1),
     3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
@@ -65,7 +68,7 @@ def decode(data: bytes, header: ImageHeader, *, reduction: Reduction = 1) -> Bgr
     Args:
         data: The whole file.
         header: What :func:`probe` returned for the same bytes.
-        reduction: Decode to a fraction of the size; sides are rounded up. Only for JPEG.
+        reduction: Decode to a fraction of the size; sides are rounded. Only for JPEG.
 
     Returns:
         ``(height, width, 3)`` uint8, BGR, contiguous.
@@ -79,6 +82,8 @@ def decode(data: bytes, header: ImageHeader, *, reduction: Reduction = 1) -> Bgr
     upright = set_upright(data) if header.format == "tiff" and header.orientation > 1 else data
     pixels = decode_stored(upright, _flags(header, reduction))
     if pixels.dtype == np.uint16:
+        if header.is_white_zero:  # libtiff turns those of fewer bits.
+            pixels = cv2.bitwise_not(pixels)
         # 65535 / 255 = 257, so white stays white; no sample falls halfway, since 257 is odd.
         pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
     if pixels.ndim == 3 and pixels.shape[2] == 4:  # noqa: PLR2004 -- BGR and alpha.
@@ -90,6 +95,7 @@ def decode(data: bytes, header: ImageHeader, *, reduction: Reduction = 1) -> Bgr
             f"the header promises pixels of shape {expected} and the decoder gave {pixels.shape} "
             f"of {pixels.dtype}"
         )
+    pixels = _without_padding(pixels, header, reduction)
     turn = _TURNS.get(header.orientation)
     return (turn(pixels) if turn else pixels).astype(np.uint8, copy=False)
 
@@ -112,8 +118,29 @@ def decode_stored(data: bytes, flags: int) -> MatLike:
     return pixels
 
 
+def _without_padding(pixels: MatLike, header: ImageHeader, reduction: Reduction) -> MatLike:
+    """Drop a last stored row or column that is less than half filled by the picture.
+
+    A reduced decode rounds its sides up, so its last pixels may stand for little of the picture;
+    resized with the rest they would stretch it by up to a decoded pixel.
+    """
+    width, height = (max(1, round(side / reduction)) for side in header.stored_size)
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.ascontiguousarray(pixels[:height, :width])
+
+
 def _over_white(pixels: MatLike, *, is_premultiplied: bool) -> MatLike:
     """Composite ``(H, W, 4)`` uint8 over white, rounding to the nearest integer."""
+    composited = np.empty((*pixels.shape[:2], 3), np.uint8)
+    # Of a large picture, what stands between would take six times its memory.
+    for top in range(0, len(pixels), _ROWS_AT_ONCE):
+        rows = slice(top, top + _ROWS_AT_ONCE)
+        composited[rows] = _rows_over_white(pixels[rows], is_premultiplied=is_premultiplied)
+    return composited
+
+
+def _rows_over_white(pixels: MatLike, *, is_premultiplied: bool) -> MatLike:
     color, alpha = pixels[..., :3], pixels[..., 3:]
     background = 255 - alpha
     if is_premultiplied:

@@ -44,6 +44,9 @@ class ImageHeader:
     num_frames: int = 1
     """Frames of an animation or pages of a TIFF, of which the first is read."""
 
+    is_white_zero: bool = False
+    """Whether black has the largest value, as in some TIFFs."""
+
     @classmethod
     def from_stored(  # noqa: PLR0913 -- the fields themselves; two of them may change places.
         cls,
@@ -55,6 +58,7 @@ class ImageHeader:
         alpha: Alpha = "none",
         orientation: int = 1,
         num_frames: int = 1,
+        is_white_zero: bool = False,
     ) -> Self:
         """Return the header of an image whose sides are given as stored.
 
@@ -66,9 +70,10 @@ class ImageHeader:
             alpha: See the field.
             orientation: See the field; from 5 on, width and height change places.
             num_frames: See the field.
+            is_white_zero: See the field.
         """
         width, height = stored_size if orientation < _FIRST_TRANSPOSED else stored_size[::-1]
-        return cls(format, width, height, mode, bits, alpha, orientation, num_frames)
+        return cls(format, width, height, mode, bits, alpha, orientation, num_frames, is_white_zero)
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -81,6 +86,7 @@ class ImageHeader:
         """Say in a few words what decoding does besides decoding, for the manifest."""
         steps = [
             _CHANNEL_RULES.get(self.mode, ""),
+            "inverted, since white is zero" if self.is_white_zero else "",
             "16 bits scaled to 8" if self.bits == 16 else "",  # noqa: PLR2004
             "alpha over white" if self.alpha != "none" else "",
             f"first of {self.num_frames} frames" if self.num_frames > 1 else "",

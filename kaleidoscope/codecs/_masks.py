@@ -44,6 +44,11 @@ def decode_mask(data: bytes, *, max_pixels: int) -> Mask:
             f"a mask must be stored upright, and this one is to be turned by its orientation "
             f"{header.orientation}"
         )
+    if header.is_white_zero:
+        raise UnsupportedFormatError(
+            "a mask must be stored with black as zero, and in this TIFF white is zero, so that "
+            "readers disagree on its values"
+        )
     has_palette = header.format == "png" and header.mode == "P"
     pixels = decode_stored(_indexed(data) if has_palette else data, cv2.IMREAD_UNCHANGED)
     if has_palette:

@@ -38,6 +38,7 @@ _READ_BITS: dict[Mode, tuple[int, ...]] = {
     "P": (1, 4, 8),
     "CMYK": (8,),
 }
+_WHITE_IS_ZERO = 0
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _SEPARATE_PLANES = 2
 
@@ -66,6 +67,7 @@ def read_tiff(data: bytes) -> ImageHeader:
         alpha=alpha,
         orientation=orientation_in(directory),
         num_frames=reader.count(),
+        is_white_zero=tags.get(_PHOTOMETRIC, (-1,))[0] == _WHITE_IS_ZERO,
     )
 
 

@@ -18,6 +18,7 @@ from kaleidoscope.codecs import (
     ImageHeader,
     Subsampling,
     decode,
+    decode_mask,
     encode,
     extension_for,
     probe,
@@ -162,6 +163,18 @@ def test_reduced_decoding_turns_too() -> None:
     image = decode(data, probe(data, max_pixels=MAX_PIXELS), reduction=2)
     assert image.shape == (40, 24, 3)
     assert distance(image, np.rot90(cv2.resize(stored, (40, 24)), -1).astype(np.uint8)) < 12
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_reduced_decoding_drops_what_stands_for_nothing_on_its_own_side(orientation: int) -> None:
+    # 161 / 8 is 20.1, so the last of 21 stored columns stands for a single one, which is white.
+    stored = np.zeros((97, 161, 3), np.uint8)
+    stored[96:], stored[:, 160:] = 255, 255
+    exif = files.exif(orientation)
+    data = files.save(files.pillow(stored), "JPEG", quality=95, exif=exif)
+    image = decode(data, probe(data, max_pixels=MAX_PIXELS), reduction=8)
+    assert sorted(image.shape[:2]) == [12, 20]
+    assert image.max() < 40
 
 
 @pytest.mark.parametrize(
@@ -313,13 +326,20 @@ def test_sixteen_bits_are_divided_by_257_and_rounded(extension: str, channels: i
     assert distance(image, np.rint(samples[..., :3] / 257).astype(np.uint8)) == 0
 
 
+@pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("is_white_zero", [False, True])
-def test_grey_tiff_may_count_from_white(*, is_white_zero: bool) -> None:
+def test_grey_tiff_may_count_from_white(*, is_white_zero: bool, bits: int) -> None:
     grey = files.picture()[..., 0]
     photometric = 0 if is_white_zero else 1
-    stored = 255 - grey if is_white_zero else grey
-    tags = {258: ("H", [8]), 262: ("H", [photometric]), 277: ("H", [1])}
-    assert distance(read(files.tiff(stored, tags))[1][..., 0], grey) == 0
+    samples = 255 - grey if is_white_zero else grey
+    tags = {258: ("H", [bits]), 262: ("H", [photometric]), 277: ("H", [1])}
+    data = files.tiff(samples if bits == 8 else samples.astype(np.uint16) * 257, tags)
+    header, image = read(data)
+    assert distance(image[..., 0], grey) == 0
+    assert ("inverted" in header.conversion) == is_white_zero
+    if is_white_zero:
+        with pytest.raises(UnsupportedFormatError, match="white is zero"):
+            decode_mask(data, max_pixels=MAX_PIXELS)
 
 
 def test_cmyk_jpegs_agree_with_pillow() -> None:
