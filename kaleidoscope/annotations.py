@@ -83,7 +83,15 @@ def _coco_rows(data: bytes) -> Iterator[Row]:
     try:
         names = {category["id"]: category["name"] for category in document["categories"]}
         boxes = _coco_boxes(document["annotations"], names)
+        files: dict[Any, str] = {}
         for image in document["images"]:
+            if image["id"] in files:
+                raise ValueError(
+                    f"image id {image['id']!r} stands twice, for {files[image['id']]} and for "
+                    f"{image['file_name']}, so nobody knows whose its annotations are; give each "
+                    "image an id of its own"
+                )
+            files[image["id"]] = image["file_name"]
             own = boxes.pop(image["id"], [])
             objects = {
                 "bbox": [bbox for bbox, _ in own],

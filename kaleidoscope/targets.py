@@ -27,8 +27,9 @@ centre's x and y, width and height, as shares of the image's width and height.""
 
 Numbers: TypeAlias = tuple[float, float, float, float]
 
-_ROUNDING_PX = 1e-3
-"""How far a box may reach beyond the image: what shares of six digits lose."""
+_ROUNDING_PX = 0.5
+"""How far a box may reach beyond the image: tools write whole pixels, two digits of them, or
+shares of six digits, and round edge and width apart."""
 
 _DIGITS = 8
 """Decimals of written numbers: yolo's shares of the longest sides keep 1/1000 pixel and more."""

@@ -426,6 +426,10 @@ def test_boxes_come_from_a_coco_file(place: Place, caplog: pytest.LogCaptureFixt
         (b"[]", "a .json file must be COCO's"),
         (b'{"images": []}', "a .json file must be COCO's, .*'categories'"),
         (coco(categories=[]), "a .json file must be COCO's, .*51"),
+        (
+            coco(images=[*COCO["images"], {"id": 3, "file_name": "again.jpg"}]),
+            "image id 3 stands twice, for .* and for again.jpg",
+        ),
         (coco(images=COCO["images"][:1]), r"1 image_id of annotations are of no image \(3, for"),
         (coco()[:-9], "cannot be read"),
     ],

@@ -66,6 +66,16 @@ def test_what_rounded_shares_reach_beyond_the_image_is_cut() -> None:
     assert box.right == pytest.approx(33.33345)
 
 
+@pytest.mark.parametrize("width", [640, 4032, 6000])
+def test_boxes_at_the_edge_may_be_rounded_as_annotation_tools_do(width: int) -> None:
+    for left in range(1, width, 7):
+        centre, share = (left + width) / 2 / width, (width - left) / width
+        numbers = [float(f"{number:.6f}") for number in (centre, 0.5, share, 0.5)]
+        assert Box.from_numbers(numbers, "yolo", size=(width, 480)).right <= width
+    box = Box.from_numbers((123.46, 10, width - 123.45, 50), "coco", size=(width, 480))
+    assert box.right == width
+
+
 def test_a_box_is_clipped_and_says_what_is_left() -> None:
     (moved,) = move_boxes([Box(40, 10, 60, 20)], RIGHT_BY_HALF, size=SIZE, min_visibility=0.5)
     assert moved.to_numbers("pascal_voc", size=SIZE) == pytest.approx((90, 10, 100, 20))
