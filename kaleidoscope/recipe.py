@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
+import numpy as np
 import yaml
 from pydantic import (
     BaseModel,
@@ -31,6 +32,9 @@ from kaleidoscope.documents import parse_yaml
 from kaleidoscope.errors import RecipeError
 from kaleidoscope.targets import BoxFormat
 from kaleidoscope.transforms import TRANSFORMS, TargetKind, Transform
+
+_TRIES = 16
+"""Draws of a transform that are compared to see whether it draws anything."""
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """Names of the steps: the first transform is ``a``. They bound the number of steps."""
@@ -83,6 +87,18 @@ class Step(_Strict):
             return value
         # A ValidationError raised here keeps its own path below this field's.
         return TRANSFORMS[info.data["name"]].model_validate({} if value is None else value)
+
+    @model_validator(mode="after")
+    def _copies_differ(self) -> Self:
+        draws = (self.params.sample(np.random.default_rng(seed)) for seed in range(_TRIES))
+        if self.copies > 1 and len(set(map(repr, draws))) == 1:
+            raise PydanticCustomError(
+                "copies",
+                "copies: {name} draws nothing by chance here, so that all {copies} would be the "
+                "same image; leave copies away, or give its parameters a range",
+                {"name": self.name, "copies": self.copies},
+            )
+        return self
 
 
 class Normalize(_Strict):
@@ -433,6 +449,15 @@ def _explain(error: ValidationError, document: Any) -> str:
 _BOUNDS = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
 
 
+_NODE_PATTERN = "must be a pattern of node names in small letters, such as a* or ?f"
+_PATTERNS: Mapping[tuple[int | str, ...], str] = {
+    ("targets", "labels"): "must be a file below the source that ends in .csv, .parquet, .jsonl "
+    "or .json, such as labels.csv",
+    ("targets", "masks"): "must be a folder below the source, without a slash at either end, "
+    "such as masks",
+}
+
+
 def _message(details: ErrorDetails, document: Any) -> str:
     """Say what is wanted, with all that the field's model knows of it."""
     model = _model_at(details["loc"][:-1], document)
@@ -453,7 +478,7 @@ def _message(details: ErrorDetails, document: Any) -> str:
         if bounds:
             return f"must be {' and '.join(bounds)}"
     if details["type"] == "string_pattern_mismatch":
-        return "must be a pattern of node names in small letters, such as a* or ?f"
+        return _PATTERNS.get(details["loc"], _NODE_PATTERN)
     # What pydantic calls a tuple is a list to whoever writes YAML.
     return re.sub("[Tt]uple", "list", details["msg"])
 

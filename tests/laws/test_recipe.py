@@ -18,9 +18,9 @@ _ANGLES = st.tuples(st.floats(-180, 180), st.floats(-180, 180)).map(sorted)
 _PARAMS = st.fixed_dictionaries({}, optional={"limit": _ANGLES | st.floats(-180, 180)})
 _STEPS = st.one_of(
     st.sampled_from(sorted(TRANSFORMS)),
-    st.fixed_dictionaries(
-        {"name": st.just("Rotate")}, optional={"copies": st.integers(1, 9), "params": _PARAMS}
-    ),
+    st.fixed_dictionaries({"name": st.just("Rotate")}, optional={"params": _PARAMS}),
+    # With params of a single value, copies would be the same image.
+    st.fixed_dictionaries({"name": st.just("Rotate")}, optional={"copies": st.integers(1, 9)}),
 )
 _PATTERNS = st.lists(st.text("abz09*?[]!-", min_size=1, max_size=5), max_size=3)
 _SELECTIONS = st.fixed_dictionaries(
@@ -100,7 +100,7 @@ def test_digests_are_equal_only_of_equal_recipes(
 def test_the_number_of_nodes_is_that_of_an_enumeration(
     copies: list[int], max_depth: int | None
 ) -> None:
-    steps = [{"name": "HorizontalFlip", "copies": number} for number in copies]
+    steps = [{"name": "Rotate", "copies": number} for number in copies]
     recipe = Recipe.from_mapping({"transforms": steps, "select": {"max_depth": max_depth}})
     choices = itertools.product(*(("", *recipe.labels(step)) for step in range(len(copies))))
     deepest = len(copies) if max_depth is None else max_depth

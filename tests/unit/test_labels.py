@@ -268,7 +268,7 @@ def test_the_label_of_one_source_is_found_without_a_look_at_the_others(place: Pl
 
 
 FLIPS: dict[str, Any] = {
-    "transforms": ["Contrast", {"name": "HorizontalFlip", "copies": 2, "not_for": ["left"]}]
+    "transforms": ["Contrast", {"name": "Rotate", "copies": 2, "not_for": ["left"]}]
 }
 
 

@@ -3,11 +3,14 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
+from kaleidoscope.augment import Augmenter
 from kaleidoscope.errors import RecipeError
 from kaleidoscope.recipe import Recipe, preset_names
 from kaleidoscope.transforms import TRANSFORMS
+from tests import image_files
 
 STEPS: list[dict[str, Any]] = [
     {"name": "Rotate", "params": {"limit": [-10, 10]}},
@@ -38,7 +41,7 @@ def test_json_is_read_as_yaml_is() -> None:
 def test_a_merge_key_fills_a_step_in() -> None:
     text = (
         "transforms:\n"
-        "  - &turn {name: Rotate, copies: 2, params: {limit: 5}}\n"
+        "  - &turn {name: Rotate, copies: 2, params: {limit: [0, 5]}}\n"
         "  - {<<: *turn, copies: 3}\n"
     )
     first, second = Recipe.from_text(text).transforms
@@ -236,6 +239,41 @@ def test_the_digest_is_that_of_every_release() -> None:
 )
 def test_a_preset_makes_as_many_images_as_it_says(name: str, num_nodes: int) -> None:
     assert Recipe.preset(name).num_nodes == num_nodes
+
+
+def test_the_symmetries_of_a_square_are_made_once_each() -> None:
+    augmenter = Augmenter(Recipe.preset("geometry"))
+    for seed in range(8):
+        noise = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8)
+        root = augmenter.root(image_files.opencv(".png", noise))
+        made = [output.data for output in augmenter.outputs(root)]
+        assert len(set(made)) == len(made)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"name": "HorizontalFlip", "copies": 3},
+        {"name": "Rotate", "copies": 2, "params": {"limit": 10}},
+    ],
+)
+def test_copies_of_what_draws_nothing_are_refused(step: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=rf"{step['name']} draws nothing by chance here"):
+        make_recipe(transforms=[step])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("labels", "labels.xlsx", "a file below the source that ends in .csv"),
+        ("masks", "masks/", "a folder below the source, without a slash"),
+    ],
+)
+def test_a_wrong_place_of_targets_is_told_what_it_must_be(
+    field: str, value: str, wanted: str
+) -> None:
+    with pytest.raises(RecipeError, match=rf"targets\.{field}: must be {wanted}"):
+        make_recipe(targets={field: value})
 
 
 @pytest.mark.parametrize("name", preset_names())
