@@ -139,7 +139,11 @@ def start(form: AugmentForm, source: Store, destination: Store, recipe: Recipe) 
         refuse_too_many(plan, form.limits.max_images)
     run = start_run(source, destination, recipe, now=datetime.now(UTC), options=options)
     if run.plan.num_shards:
-        peak_bytes = predict_peak_bytes(recipe, workers=available_cpus())
+        peak_bytes = predict_peak_bytes(
+            recipe,
+            workers=available_cpus(),
+            largest_source_bytes=run.plan.largest_source_bytes,
+        )
         text = describe_plan(run.plan, cpus=form.replicas, peak_bytes=peak_bytes)
         logger.info("Run %s\n%s", run.run_id, text)
     else:

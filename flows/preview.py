@@ -73,7 +73,9 @@ def preview(form: PreviewForm) -> None:
         retry_failed=form.existing == "retry-failed",
     )
     plan = make_plan(source, destination, recipe, options=options)
-    peak_bytes = predict_peak_bytes(recipe, workers=available_cpus())
+    peak_bytes = predict_peak_bytes(
+        recipe, workers=available_cpus(), largest_source_bytes=plan.largest_source_bytes
+    )
     page = preview_page(name, sheet, plan, replicas=form.replicas, peak_bytes=peak_bytes)
     create_markdown_artifact(page, key=KEY)
 

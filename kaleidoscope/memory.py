@@ -31,14 +31,15 @@ ROW_BYTES = 16_000
 """Of a row that is held: its record, its columns, and pages of them before and after."""
 
 TYPICAL_SOURCE_BYTES = 2_000_000
+"""Of a plan that does not say how large its sources are."""
 
 _CHANNELS = 3
 
 _PIXELS_PER_BYTE = 10
 """Of a source, at most; a JPEG of quality 75 has 9."""
 
-_DECODING_FRAMES = 2
-"""A decoded source, and the same turned upright."""
+_DECODING_FRAMES = 7 / 3
+"""A decoded source with alpha, and the same without; or one that is turned upright, and is so."""
 
 _MASK_BYTES_PER_PIXEL = 4
 """Of colours with alpha, at most; a usual mask has one, and as PNG far less."""
@@ -47,24 +48,24 @@ _DETAIL = 2
 """How many times the bytes of a usual photograph an output with noise may have."""
 
 
-def predict_peak_bytes(
-    recipe: Recipe, *, workers: int, largest_source_bytes: int = TYPICAL_SOURCE_BYTES
-) -> int:
+def predict_peak_bytes(recipe: Recipe, *, workers: int, largest_source_bytes: int = 0) -> int:
     """Return the most memory that a process needs which runs shards of a recipe.
 
     Args:
         recipe: What is made.
         workers: Threads that transform and encode, at least 1.
-        largest_source_bytes: Size of the largest source file. PNGs of drawings and screens hold
-            more pixels for each byte than is assumed here.
+        largest_source_bytes: Size of the largest source file; 0 takes a usual one. PNGs of
+            drawings and screens hold more pixels for each byte than is assumed here, and samples
+            of 16 bits take more.
 
     Returns:
         Bytes, the libraries included.
     """
+    largest_source_bytes = largest_source_bytes or TYPICAL_SOURCE_BYTES
     source_pixels = min(recipe.limits.max_pixels, largest_source_bytes * _PIXELS_PER_BYTE)
     frame = _root_pixels(recipe, source_pixels) * _CHANNELS
     depth = min(recipe.select.max_depth or len(recipe.transforms), len(recipe.transforms))
-    decoding = _DECODING_FRAMES * source_pixels * _CHANNELS
+    decoding = round(_DECODING_FRAMES * source_pixels * _CHANNELS)
     per_worker = (depth + SCRATCH_FRAMES) * frame + decoding + SOURCES_AHEAD * largest_source_bytes
     output = round(frame / _CHANNELS * bytes_per_pixel(recipe.output) * _DETAIL)
     if "masks" in recipe.target_kinds:

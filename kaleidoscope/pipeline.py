@@ -355,6 +355,7 @@ def take_out(destination: Store, sources: Sequence[PlannedSource], *, now: datet
         gone=(),
         classes=(),
         lacking={},
+        largest_source_bytes=0,
     )
     run = Run(new.request, plan)
     save_plan(destination, run)
@@ -438,7 +439,7 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     sources = iter(missing)
     measured = list(islice(sources, options.num_measured))
     per_source = calibrate(estimate(recipe), source, [planned.info for planned in measured], recipe)
-    num_shards = num_sources = source_bytes = num_outputs = 0
+    num_shards = num_sources = source_bytes = num_outputs = largest = 0
     cpu_s = 0.0
     for shard in cut_shards(
         chain(measured, sources),
@@ -451,6 +452,7 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         num_shards += 1
         num_sources += len(shard.sources)
         source_bytes += sum(planned.info.size for planned in shard.sources)
+        largest = max(largest, *(planned.info.size for planned in shard.sources))
         num_outputs += sum(p.num_missing(per_source.num_outputs) for p in shard.sources)
         cpu_s += sum(map(per_source.work_s, shard.sources))
     if not num_sources and not missing.num_done:
@@ -469,6 +471,7 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         gone=tuple(missing.gone),
         classes=missing.classes,
         lacking=labels.lacking,
+        largest_source_bytes=largest,
     )
 
 

@@ -257,6 +257,8 @@ class Plan:
     lacking: Mapping[str, int] = field(default_factory=dict)
     """Sources that the table of labels or the folder of masks has nothing of, by what is not
     there."""
+    largest_source_bytes: int = 0
+    """Of the sources to augment."""
 
     @property
     def output_bytes(self) -> int:

@@ -160,7 +160,9 @@ def plan(  # noqa: PLR0913 -- a command's options.
     loaded = load_recipe(recipe, seed=seed)
     planned = api.plan(source, destination, loaded)
     cpus = cpus or available_cpus()
-    text = describe_plan(planned, cpus=cpus, peak_bytes=predict_peak_bytes(loaded, workers=cpus))
+    largest = planned.largest_source_bytes
+    peak_bytes = predict_peak_bytes(loaded, workers=cpus, largest_source_bytes=largest)
+    text = describe_plan(planned, cpus=cpus, peak_bytes=peak_bytes)
     typer.echo(json.dumps(planned.to_document(), indent=2) if as_json else text)
 
 

@@ -100,6 +100,18 @@ def test_masks_are_predicted_as_well(tmp_path: Path) -> None:
     assert measured <= predict_peak_bytes(recipe, workers=2, largest_source_bytes=largest)
 
 
+def test_pictures_with_alpha_are_predicted_as_well(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    rows = np.random.default_rng(3).integers(0, 255, (1, 6000, 4), np.uint8)
+    picture = np.repeat(np.repeat(rows[:, ::4], 4, axis=1), 5000, axis=0)
+    cv2.imwrite(str(source / "drawing.png"), picture)
+    largest = picture.shape[0] * picture.shape[1] // 10
+    measured = measure_peak(source, tmp_path / "destination", classic(steps=2), workers=1)
+    predicted = predict_peak_bytes(classic(steps=2), workers=1, largest_source_bytes=largest)
+    assert measured <= predicted
+
+
 def test_more_outputs_need_no_more_memory_than_a_frame_for_each_level() -> None:
     frame = 400 * 400 * 3
     five, six = (predict_peak_bytes(classic(steps=steps), workers=1) for steps in (5, 6))
