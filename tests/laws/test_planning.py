@@ -15,17 +15,18 @@ from kaleidoscope.model import ObjectInfo, PlannedSource
 from kaleidoscope.planning import Estimate, cut_shards, estimate
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.transforms import TRANSFORMS, Operation, Transform
+from kaleidoscope.transforms.hue import HueShifted
 from kaleidoscope.tree import Tree
 
 ROUNDING = 1 + 1e-9
 
 
 class Dear(Transform):
-    operation: ClassVar[type[Operation]] = TRANSFORMS["HorizontalFlip"].operation
+    operation: ClassVar[type[Operation]] = HueShifted
     cost_ns_per_pixel: ClassVar[float] = 40.0
 
     def sample(self, rng: np.random.Generator) -> Operation:
-        raise NotImplementedError
+        return HueShifted(float(rng.random()))
 
 
 class Middling(Dear):

@@ -120,7 +120,15 @@ LOADERS: dict[str, Any] = {
 }
 
 
-CAME_LATER = {"lacking", "num_gone", "num_pruned", "gone", "classes", "upon"}
+CAME_LATER = {
+    "lacking",
+    "num_gone",
+    "num_pruned",
+    "gone",
+    "classes",
+    "upon",
+    "largest_source_bytes",
+}
 """Fields that earlier releases did not write."""
 
 
