@@ -140,6 +140,8 @@ def test_a_record_of_an_earlier_release_is_read(
     key = f"{RunKeys(run_id).folder}{name}"
     whole = store.get(key).data
     now = LOADERS[name](store, run_id)
+    if isinstance(now, Run):  # The one that no default is right for.
+        now = replace(now, plan=replace(now.plan, largest_source_bytes=0))
     document = json.loads(whole)
     earlier = {field: value for field, value in document.items() if field not in CAME_LATER}
     try:
