@@ -194,8 +194,8 @@ def make_split(
         options: How.
         open_source: Called only to find near duplicates.
     """
-    sources = _first_arrivals(arrivals)
-    pairs = _same(sources)
+    sources, newest = _arrivals(arrivals)
+    pairs = _same(sources["source_sha256"]) + _same(newest)
     if options.by == "near_duplicate":
         pairs += _alike(sources, open_source)
     sources["group"] = group_alike(sources, pairs) if pairs else sources["source_id"]
@@ -216,11 +216,11 @@ def make_split(
     return SavedSplit(options, sources)
 
 
-def _same(sources: "pd.DataFrame") -> list[tuple[int, int]]:
-    """Return positions of sources that had the same bytes when they arrived."""
+def _same(contents: "pd.Series[str]") -> list[tuple[int, int]]:
+    """Return positions of equal contents."""
     first: dict[str, int] = {}
-    contents = enumerate(sources["source_sha256"].tolist())
-    pairs = ((first.setdefault(content, position), position) for position, content in contents)
+    numbered = enumerate(contents.tolist())
+    pairs = ((first.setdefault(content, position), position) for position, content in numbered)
     return [(one, other) for one, other in pairs if one != other]
 
 
@@ -247,12 +247,15 @@ def _alike(sources: "pd.DataFrame", open_source: OpenSource) -> list[tuple[int, 
     return [(one, other) for one, other in pairs if one != other]
 
 
-def _first_arrivals(arrivals: Iterator[tuple[str, Any]]) -> "pd.DataFrame":
+def _arrivals(arrivals: Iterator[tuple[str, Any]]) -> tuple["pd.DataFrame", "pd.Series[str]"]:
+    """Return sources as they arrived, and the hashes of what they were last."""
     tables = [
         table.append_column("run", pa.repeat(run_id, table.num_rows)) for run_id, table in arrivals
     ]
     sources: pd.DataFrame = pa.concat_tables(tables).to_pandas()
-    return sources.drop_duplicates("source_id", ignore_index=True)
+    newest = sources.drop_duplicates("source_id", keep="last").set_index("source_id")
+    first = sources.drop_duplicates("source_id", ignore_index=True)
+    return first, first["source_id"].map(newest["source_sha256"])
 
 
 def with_split(batches: Iterator[Any], split: SavedSplit, columns: Sequence[str]) -> Iterator[Any]:

@@ -162,3 +162,14 @@ def test_copies_of_a_source_stay_together(tmp_path: Path) -> None:
     audit_split(rows)
     assert rows["source_sha256"].nunique() == 12
     assert rows["split"].nunique() == 3
+
+
+def test_sources_that_became_copies_stay_together(tmp_path: Path) -> None:
+    images = data_sets.plain_images(12)
+    place = data_sets.local(tmp_path, images)
+    place.run(RECIPE, StartOptions())
+    place.source.put("a/000.jpg", images["b/001.jpg"])
+    place.run(RECIPE, StartOptions(), now=NOW + timedelta(days=1))
+    for seed in range(8):
+        rows = Lineage(place.destination).split(0.5, 0.25, 0.25, seed=seed)
+        audit_split(rows)
