@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from kaleidoscope.errors import PlanError
 from kaleidoscope.identity import RESERVED_FOLDER
 from kaleidoscope.model import ObjectInfo
-from kaleidoscope.stores import LINK_TO_NOTHING, Store
+from kaleidoscope.stores import (
+    LINK_TO_ABOVE,
+    LINK_TO_ITSELF,
+    LINK_TO_NOTHING,
+    NO_FILE,
+    Store,
+)
 
 IMAGE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
@@ -20,11 +26,21 @@ NOT_AN_IMAGE = "no image by extension"
 IN_DESTINATION = "under the destination"
 MASK = "in the folder of masks"
 RESERVED = f"in a folder {RESERVED_FOLDER}"
+NESTED = "in a data set that was made below the source"
 UNUSABLE_KEY = "with a name that not every store can hold"
 """Each is in the log, with what is wrong with it."""
 
 BROKEN_LINK = "by a link that leads nowhere"
 """Each is in the log."""
+
+NOT_A_FILE = "that is no file"
+LINK_LOOP = "by a link that leads back"
+_SKIPPED = {
+    LINK_TO_NOTHING: BROKEN_LINK,
+    LINK_TO_ABOVE: LINK_LOOP,
+    LINK_TO_ITSELF: LINK_LOOP,
+    NO_FILE: NOT_A_FILE,
+}
 
 _logger = logging.getLogger(__name__)
 
@@ -51,6 +67,8 @@ class SourceListing:
         self._destination_prefix: str | None = None
         self.left_out: Counter[str] = Counter()
         """Objects left out so far, by reason."""
+        self.nested: str | None = None
+        """A folder below the source that holds another destination."""
         if destination is None:
             return
         if _below(source.uri, destination.uri) is not None:
@@ -72,16 +90,20 @@ class SourceListing:
 
     def _skip(self, key: str, reason: str) -> None:
         _logger.warning("the listing of %s leaves out %r: %s", self._source.uri, key, reason)
-        self.left_out[BROKEN_LINK if reason == LINK_TO_NOTHING else UNUSABLE_KEY] += 1
+        self.left_out[_SKIPPED.get(reason, UNUSABLE_KEY)] += 1
 
     def _reason_against(self, key: str) -> str | None:
         if self._destination_prefix is not None and key.startswith(self._destination_prefix):
             return IN_DESTINATION
         if self._masks_prefix is not None and key.startswith(self._masks_prefix):
             return MASK
+        above, folder, _ = f"/{key}".partition(f"/{RESERVED_FOLDER}/")
+        if folder and above:
+            self.nested = above.removeprefix("/")
+            return NESTED
         if posixpath.splitext(key)[1].lower() not in IMAGE_EXTENSIONS:
             return NOT_AN_IMAGE
-        return RESERVED if key.startswith(f"{RESERVED_FOLDER}/") else None
+        return RESERVED if folder else None
 
 
 def _below(uri: str, folder: str) -> str | None:

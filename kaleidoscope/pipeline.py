@@ -455,6 +455,11 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         largest = max(largest, *(planned.info.size for planned in shard.sources))
         num_outputs += sum(p.num_missing(per_source.num_outputs) for p in shard.sources)
         cpu_s += sum(map(per_source.work_s, shard.sources))
+    if listing.nested is not None:
+        raise PlanError(
+            f"{source.uri}/{listing.nested} is a data set that was made below the source, and its "
+            "images would be taken for photographs; move it, or choose a folder beside it"
+        )
     if not num_sources and not missing.num_done:
         others = ", ".join(f"{n} {reason}" for reason, n in listing.left_out.items())
         raise PlanError(f"there is no image under {source.uri}; left out: {others or 'nothing'}")

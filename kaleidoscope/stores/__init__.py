@@ -15,11 +15,20 @@ from kaleidoscope.stores._base import ObjectWriter, SkipListener, Store, StoredO
 from kaleidoscope.stores._keys import InvalidKeyError, find_key_defect
 from kaleidoscope.stores._ordering import in_key_order
 from kaleidoscope.stores._s3_connection import AssumedRole, S3Credentials
-from kaleidoscope.stores.local import LINK_TO_NOTHING, LocalStore
+from kaleidoscope.stores.local import (
+    LINK_TO_ABOVE,
+    LINK_TO_ITSELF,
+    LINK_TO_NOTHING,
+    NO_FILE,
+    LocalStore,
+)
 from kaleidoscope.stores.s3 import PIECE_SIZE, PIECES_AT_ONCE, S3Store
 
 __all__ = [
+    "LINK_TO_ABOVE",
+    "LINK_TO_ITSELF",
     "LINK_TO_NOTHING",
+    "NO_FILE",
     "PIECES_AT_ONCE",
     "PIECE_SIZE",
     "AssumedRole",
@@ -59,6 +68,12 @@ def open_store(
         InvalidKeyError: If the prefix breaks the rule for keys.
     """
     # Messages name parts of a URI only, since people put passwords into them.
+    try:
+        uri.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"the name of a store must be UTF-8, which {uri!a} is not; rename the folder"
+        ) from error
     scheme = _SCHEME.match(uri)
     if not uri.strip() or _FORGOTTEN_SLASH.match(uri):
         raise SettingsError(f"a store is {_POSSIBLE}; got {uri!r}")

@@ -32,6 +32,11 @@ TEMPORARY_FOLDER = "_kaleidoscope/tmp"
 LINK_TO_NOTHING = "it is a link to nothing"
 """Why a listing leaves out a link, whose file may be on a disk that is away."""
 
+LINK_TO_ITSELF = "it is a link to itself"
+LINK_TO_ABOVE = "it is a link to a folder that it lies in"
+NO_FILE = "it is not a file"
+"""Other reasons that are none of a key's."""
+
 _LOCK = "lock"
 """In the temporary folder: held by whoever replaces a file."""
 
@@ -252,7 +257,7 @@ class LocalStore:
                 return
         identity = (status.st_dev, status.st_ino)
         if identity in above:
-            on_skipped(_printable(folder), "it is a link to a folder that it lies in")
+            on_skipped(_printable(folder), LINK_TO_ABOVE)
             return
         for name in names:
             key = folder + name
@@ -278,12 +283,12 @@ class LocalStore:
                     # It may be there, so whoever lists must not take it for gone.
                     with self._translated(key):
                         raise
-                defect = "it is a link to itself"
+                defect = LINK_TO_ITSELF
             else:
                 if stat.S_ISREG(status.st_mode):
                     yield _make_info(key, status, size=status.st_size)
                     return
-                defect = "it is not a file"
+                defect = NO_FILE
         on_skipped(_printable(key), defect)
 
     @contextlib.contextmanager

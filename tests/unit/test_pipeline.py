@@ -189,6 +189,15 @@ def test_a_destination_inside_the_source_is_no_source_of_later_runs(tmp_path: Pa
     data_sets.check_whole(place)
 
 
+def test_another_data_set_inside_the_source_is_refused(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(2))
+    Place(place.source, LocalStore(tmp_path / "source" / "made")).run(RECIPE)
+    with pytest.raises(PlanError, match=r"source/made is a data set that was made below"):
+        place.start(RECIPE)
+    # Its own, it leaves out.
+    Place(place.source, LocalStore(tmp_path / "source" / "made")).run(RECIPE)
+
+
 def test_a_source_inside_the_destination_is_refused(tmp_path: Path) -> None:
     place = Place(LocalStore(tmp_path / "photos"), LocalStore(tmp_path))
     data_sets.put_all(place.source, {"a.jpg": ONE})

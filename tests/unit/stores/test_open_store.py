@@ -112,3 +112,8 @@ def test_a_ca_bundle_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_credentials_do_not_show_their_secrets() -> None:
     assert "not-to-be-shown" not in repr(CREDENTIALS)
     assert "token-too" not in repr(CREDENTIALS)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused() -> None:
+    with pytest.raises(SettingsError, match="must be UTF-8"):
+        open_store("out\udcff")
