@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -110,6 +111,8 @@ class SeaweedFS:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # It would take keys in its environment for those of an identity of its own.
+                env={k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
                 # A session of its own: Ctrl-C reaches its user, who ends the server last.
                 start_new_session=True,
             )
