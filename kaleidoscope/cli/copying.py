@@ -45,6 +45,7 @@ def _s3(uri: str) -> str:
 
 
 def _copy(source: str, destination: str) -> None:
+    from kaleidoscope.errors import SettingsError
     from kaleidoscope.settings import Settings
     from kaleidoscope.stores import open_store
     from kaleidoscope.summary import format_bytes
@@ -63,6 +64,8 @@ def _copy(source: str, destination: str) -> None:
             open_store(destination, settings=settings),
             on_progress=on_progress,
         )
+    if not (report.num_copied or report.num_unchanged or report.num_skipped):
+        raise SettingsError(f"there is nothing under {source}; check its spelling")
     typer.echo(
         f"{report.num_copied:,} objects copied ({format_bytes(report.size_copied)}), "
         f"{report.num_unchanged:,} were there already, {report.num_skipped:,} left out"

@@ -119,10 +119,8 @@ def run_and_say(  # noqa: PLR0913 -- a command's options.
         )
     if plan is not None and not plan.num_shards:
         console.print(describe_idle(plan), markup=False, highlight=False, soft_wrap=True)
-        if as_json:
-            typer.echo(report.to_json())
-        return
-    typer.echo(report.to_json() if as_json else describe_report(report))
+    if as_json or plan is None or plan.num_shards:
+        typer.echo(report.to_json() if as_json else describe_report(report))
     limit = loaded.limits.max_error_rate
     if report.error_rate > limit:
         print_error(
@@ -203,8 +201,11 @@ def preview(
         recipe_name=recipe,
         style=SheetStyle(format=file_format),
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(sheet.data)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(sheet.data)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {output}: {error.strerror}") from error
     not_for = f", {sheet.not_for}" if sheet.not_for else ""
     typer.echo(f"{output}: {sheet.num_tiles:,} images{not_for}")
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kaleidoscope import cli
 from tests.command_line import Command
 
 
@@ -16,3 +17,11 @@ def test_upload_and_download_copy_a_folder_and_leave_alone_what_is_there(
     assert f"{num_files} objects copied" in out
     photograph = next(photos.rglob("*.jpg")).relative_to(photos)
     assert (tmp_path / "b" / photograph).read_bytes() == (photos / photograph).read_bytes()
+
+
+def test_a_place_with_nothing_in_it_is_an_error(
+    command: Command, tmp_path: Path, bucket: str
+) -> None:
+    code, _, messages = command("download", f"{bucket}/nothing-here", tmp_path / "out")
+    assert code == cli.EXIT_BAD_INPUT
+    assert "nothing under" in messages

@@ -59,6 +59,10 @@ def test_too_many_failures_end_with_their_own_exit_code_after_the_commit(
     assert "1 not_an_image" in out
     assert "max_error_rate" in messages
     assert set(read_manifest(str(tmp_path / "out"))["status"]) == {"ok", "failed"}
+    code, _, messages = command("run", photos, tmp_path / "out", "-r", recipe)
+    assert code == cli.EXIT_TOO_MANY_FAILURES
+    assert "Nothing to do" in messages
+    assert "--retry-failed" in messages
 
 
 def test_plan_writes_nothing_and_counts_what_run_would_make(
@@ -145,3 +149,14 @@ def test_an_error_keeps_its_brackets_and_its_line(
     recipe.write_text("transforms: [{name: Rotate, params: {limit: [-500, 15]}}]")
     _, _, messages = command("plan", photos, "-r", recipe)
     assert "must be [low, high] with -180 <= low <= high <= 180 degrees, got [-500, 15]" in messages
+
+
+def test_an_unwritable_place_of_a_preview_is_told_in_a_line(
+    command: Command, photos: Path, recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    photo = next(photos.rglob("*.jpg"))
+    code, _, messages = command("preview", photo, "-r", recipe, "-o", tmp_path / "file" / "a.png")
+    assert code == cli.EXIT_BAD_INPUT
+    assert "cannot write" in messages
+    assert "Traceback" not in messages
