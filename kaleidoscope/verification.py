@@ -25,7 +25,7 @@ from kaleidoscope.errors import (
     StoreError,
 )
 from kaleidoscope.identity import CARD_KEY, METADATA_KEY, RESERVED_FOLDER
-from kaleidoscope.increments import History, outdated_sources
+from kaleidoscope.increments import DoneSource, History, outdated_sources
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.model import ObjectInfo
@@ -272,17 +272,25 @@ def _check_sources(
     try:
         source, masks = open_source(uri), request.recipe.masks_folder
         listed = SourceListing(source, lineage.store, masks=masks)
+        history = History(lineage.store, lineage.runs)
         for done, now in outdated_sources(listed, lineage.store, lineage.runs):
             key, etag = done.planned.info.key, done.planned.info.etag
             if now is None:
                 findings.add("source_gone", key, f"it is no longer in {uri}")
-            else:
+            elif not _is_rewritten(source, history, done, now):
                 detail = f"its etag is {now.etag}, and was {etag} when its outputs were made"
                 findings.add("source_changed", key, detail)
         if masks is not None:
             _check_masks(lineage, source.list_objects(f"{masks}/"), findings)
     except (StoreError, SettingsError) as error:
         findings.add("sources_unreadable", uri, str(error))
+
+
+def _is_rewritten(source: Store, history: History, done: DoneSource, now: ObjectInfo) -> bool:
+    """Say whether a source of another version has the content that it had."""
+    if now.size != done.planned.info.size:
+        return False
+    return history.sha256(done) == hashlib.sha256(source.get(now.key).data).hexdigest()
 
 
 def _check_masks(lineage: Lineage, listed: Iterable[ObjectInfo], findings: _Findings) -> None:

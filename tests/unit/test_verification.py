@@ -104,6 +104,16 @@ def test_sources_that_changed_or_went_away_are_named(place: Place) -> None:
     assert check(place, VerifyOptions(sources=False)).is_whole
 
 
+def test_a_source_that_was_written_again_as_it_was_has_not_changed(local: Place) -> None:
+    again, other = sorted(info.key for info in local.source.list_objects())[:2]
+    data = local.source.get(again).data
+    local.source.put(again, data)
+    size = local.source.head(other).size
+    local.source.put(other, bytes(size))
+    found = check(local)
+    assert {(p.kind, p.key) for p in found.examples} == {("source_changed", other)}
+
+
 def test_sources_that_cannot_be_read_are_said_to_be(local: Place, tmp_path: Path) -> None:
     found = verify(
         local.destination,
