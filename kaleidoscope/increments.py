@@ -162,6 +162,8 @@ class MissingSources:
         self._labels = labels or Labels()
         self.num_done = 0
         """Sources passed over so far."""
+        self.num_unneeded = 0
+        """Of these, those of which the recipe's balance wants no image."""
         self.classes: tuple[ClassShare, ...] = ()
         """What classes will have, where the recipe balances them."""
         self.num_gone = 0
@@ -176,7 +178,7 @@ class MissingSources:
             PlanError: If a source was labelled anew and has images that are not for its label.
         """
         balancer = self._make_balancer()
-        self.num_done = 0
+        self.num_done = self.num_unneeded = 0
         for planned in self._standing():
             if planned is None:
                 self.num_done += 1
@@ -187,6 +189,7 @@ class MissingSources:
                 nodes = balancer.nodes(key, self._labels.label_of(key), planned.made)
             if planned.made_sha256 is None and planned.made >= nodes:
                 self.num_done += 1
+                self.num_unneeded += not planned.made
             else:
                 # dataclasses.replace would be slow, and there may be millions.
                 yield PlannedSource(

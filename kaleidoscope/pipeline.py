@@ -356,6 +356,7 @@ def take_out(destination: Store, sources: Sequence[PlannedSource], *, now: datet
         classes=(),
         lacking={},
         largest_source_bytes=0,
+        num_unneeded=0,
     )
     run = Run(new.request, plan)
     save_plan(destination, run)
@@ -477,6 +478,7 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         classes=missing.classes,
         lacking=labels.lacking,
         largest_source_bytes=largest,
+        num_unneeded=missing.num_unneeded,
     )
 
 

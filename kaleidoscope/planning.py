@@ -259,6 +259,9 @@ class Plan:
     there."""
     largest_source_bytes: int = 0
     """Of the sources to augment."""
+    num_unneeded: int = 0
+    """Of the sources of which nothing is missing, those of which nothing is wanted either: their
+    class has its images from others."""
 
     @property
     def output_bytes(self) -> int:

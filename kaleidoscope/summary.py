@@ -36,10 +36,20 @@ def plan_facts(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> list[
     calls = f"{cost.num_outputs:,} of each source by {cost.num_calls:,} transform calls"
     if plan.num_outputs != plan.num_sources * cost.num_outputs:
         calls = f"some of the {cost.num_outputs:,} in the tree of each source"
+    num_complete = plan.num_done - plan.num_unneeded
     time = f"about {format_seconds(plan.cpu_s / cpus)} on {cpus} CPUs"
     lines = [
         ("sources", f"{plan.num_sources:,} ({format_bytes(plan.source_bytes)})"),
-        ("complete", f"{plan.num_done:,}, of which nothing is missing" if plan.num_done else ""),
+        (
+            "complete",
+            f"{num_complete:,}, of which nothing is missing" if num_complete else "",
+        ),
+        (
+            "not needed",
+            f"{plan.num_unneeded:,}, of which the recipe wants no image"
+            if plan.num_unneeded
+            else "",
+        ),
         ("gone", _describe_gone(plan)),
         ("left out", ", ".join(f"{count:,} {reason}" for reason, count in plan.left_out.items())),
         (

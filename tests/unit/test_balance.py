@@ -97,6 +97,9 @@ def test_a_class_with_more_sources_than_images_takes_some_of_them(tmp_path: Path
     place = animals(tmp_path, cats=7, dogs=2)
     planned = plan(place, balanced(3))
     assert (planned.num_sources, planned.num_done, planned.num_outputs) == (5, 4, 6)
+    text = describe_plan(planned, cpus=1)
+    assert "not needed  4, of which the recipe wants no image" in text
+    assert "complete" not in text
     place.run(balanced(3))
     assert set(place.rows().query("label == 'cats'")["node"]) == {"root"}
 

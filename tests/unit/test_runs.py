@@ -124,6 +124,7 @@ CAME_LATER = {
     "lacking",
     "num_gone",
     "num_pruned",
+    "num_unneeded",
     "gone",
     "classes",
     "upon",
