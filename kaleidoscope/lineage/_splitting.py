@@ -195,7 +195,7 @@ def make_split(
         open_source: Called only to find near duplicates.
     """
     sources, newest = _arrivals(arrivals)
-    pairs = _same(sources["source_sha256"]) + _same(newest)
+    pairs = _same(sources["source_sha256"].tolist()) + _same(newest.tolist())
     if options.by == "near_duplicate":
         pairs += _alike(sources, open_source)
     sources["group"] = group_alike(sources, pairs) if pairs else sources["source_id"]
@@ -216,10 +216,10 @@ def make_split(
     return SavedSplit(options, sources)
 
 
-def _same(contents: "pd.Series[str]") -> list[tuple[int, int]]:
-    """Return positions of equal contents."""
-    first: dict[str, int] = {}
-    numbered = enumerate(contents.tolist())
+def _same(contents: Sequence[str | int]) -> list[tuple[int, int]]:
+    """Return positions of equal contents, the first of them with each of the others."""
+    first: dict[str | int, int] = {}
+    numbered = enumerate(contents)
     pairs = ((first.setdefault(content, position), position) for position, content in numbered)
     return [(one, other) for one, other in pairs if one != other]
 
@@ -237,14 +237,12 @@ def _alike(sources: "pd.DataFrame", open_source: OpenSource) -> list[tuple[int, 
 
     with ThreadPoolExecutor(_READERS, "kaleidoscope-read") as threads:
         hashes = list(threads.map(read, sources["source_root"], sources["source_key"]))
-    # Of many that are as good as equal, blank pages or frames of a still film, one is compared.
-    first: dict[int, int] = {}
     known = [(position, found) for position, found in enumerate(hashes) if found is not None]
-    pairs = [(first.setdefault(found, position), position) for position, found in known]
-    values = np.fromiter(first, dtype=np.uint64, count=len(first))
-    places = tuple(first.values())
-    pairs += [(places[one], places[other]) for one, other in near_pairs(values)]
-    return [(one, other) for one, other in pairs if one != other]
+    values = [found for _, found in known]
+    # Of many that are as good as equal, blank pages or frames of a still film, one is compared.
+    distinct, first = np.unique(np.array(values, dtype=np.uint64), return_index=True)
+    near = ((int(first[one]), int(first[other])) for one, other in near_pairs(distinct))
+    return [(known[one][0], known[other][0]) for one, other in (*_same(values), *near)]
 
 
 def _arrivals(arrivals: Iterator[tuple[str, Any]]) -> tuple["pd.DataFrame", "pd.Series[str]"]:
