@@ -71,9 +71,7 @@ def open_store(
     try:
         uri.encode()
     except UnicodeEncodeError as error:
-        raise SettingsError(
-            f"the name of a store must be UTF-8, which {uri!a} is not; rename the folder"
-        ) from error
+        raise SettingsError("the name of a store must be UTF-8; rename the folder") from error
     scheme = _SCHEME.match(uri)
     if not uri.strip() or _FORGOTTEN_SLASH.match(uri):
         raise SettingsError(f"a store is {_POSSIBLE}; got {uri!r}")
