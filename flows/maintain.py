@@ -1,5 +1,6 @@
 """The flow that looks after a data set: checks it, and removes what no longer belongs to it."""
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
@@ -65,9 +66,10 @@ def do_verify(form: MaintainForm, places: Places, destination: Store) -> Verific
     """
     sample = 1.0 if form.repair else form.sample
     options = VerifyOptions(sample=sample, replays=form.replay, repairs=form.repair)
-    if not form.repair:
-        return verify(destination, options=options, open_source=places.open)
-    with at_work(destination, wait_s=60 * form.wait_minutes):
+    turn: AbstractContextManager[object] = nullcontext()
+    if form.repair:
+        turn = at_work(destination, wait_s=60 * form.wait_minutes)
+    with turn:
         return verify(destination, options=options, open_source=places.open)
 
 

@@ -10,6 +10,7 @@ import socket
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -224,9 +225,10 @@ def verify(
     """
     opened = partial(open_store, settings=Settings.from_environment())
     outputs, wanted = opened(str(destination)), options or VerifyOptions()
-    if not wanted.repairs:
-        return verification.verify(outputs, options=wanted, open_source=opened)
-    with hold(outputs, this_process(), wait_s=wait_s, on_wait=on_wait):
+    turn: AbstractContextManager[object] = nullcontext()
+    if wanted.repairs:
+        turn = hold(outputs, this_process(), wait_s=wait_s, on_wait=on_wait)
+    with turn:
         return verification.verify(outputs, options=wanted, open_source=opened)
 
 
