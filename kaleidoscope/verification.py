@@ -281,7 +281,7 @@ def _check_sources(
                 detail = f"its etag is {now.etag}, and was {etag} when its outputs were made"
                 findings.add("source_changed", key, detail)
         if masks is not None:
-            _check_masks(lineage, source.list_objects(f"{masks}/"), findings)
+            _check_masks(history, source.list_objects(f"{masks}/"), findings)
     except (StoreError, SettingsError) as error:
         findings.add("sources_unreadable", uri, str(error))
 
@@ -293,9 +293,9 @@ def _is_rewritten(source: Store, history: History, done: DoneSource, now: Object
     return history.sha256(done) == hashlib.sha256(source.get(now.key).data).hexdigest()
 
 
-def _check_masks(lineage: Lineage, listed: Iterable[ObjectInfo], findings: _Findings) -> None:
+def _check_masks(history: History, listed: Iterable[ObjectInfo], findings: _Findings) -> None:
     etags = {info.key: info.etag for info in listed}
-    for done in History(lineage.store, lineage.runs):
+    for done in history:
         labels = done.planned.labels
         if labels is None or labels.mask_key is None:
             continue
