@@ -81,7 +81,8 @@ deploy: install ## Make work pools and deployments on the Prefect server that is
 image: ## Build the image IMAGE with docker, podman or buildah; BASE= another slim Python, PLATFORM= of nodes.
 	@test -n "$(BUILDER)" || { echo "make image needs docker, podman or buildah" >&2; exit 1; }
 	$(BUILDER) build --file deployments/Dockerfile --tag $(IMAGE) \
-		$(if $(PLATFORM),--platform $(PLATFORM)) $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) \
+		$(if $(PLATFORM),--platform $(PLATFORM)) \
+		$(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) \
 		--build-arg REVISION=$$(git rev-parse HEAD) .
 
 kubernetes: install ## After kubectl apply -k: Secrets, pool, deployments; SHARDS=40 bounds the pods.

@@ -26,7 +26,7 @@ def make_secrets() -> list[str]:
     has_server = get("deployment", "prefect-server", SYSTEM) is not None
     if has_server:
         made += _make("prefect-postgres", (SYSTEM,), {"password": secrets.token_urlsafe(24)})
-    if not has_server:
+    else:
         _refuse_other_password()
     made += _make("prefect-api", (SYSTEM, RUNS), {"auth-string": _auth_string(has_server)})
     # On a cloud, pods have a role; another store's keys are its owner's to bring.
