@@ -26,22 +26,13 @@ from kaleidoscope.card import refresh_card
 from kaleidoscope.errors import KaleidoscopeError, PlanError, RunError
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.memory import predict_peak_bytes
-from kaleidoscope.pipeline import (
-    StartOptions,
-    commit_run,
-    make_plan,
-    pending_shards,
-    start_run,
-)
+from kaleidoscope.pipeline import commit_run, make_plan, pending_shards, start_run
 from kaleidoscope.planning import Plan
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.runs import Report, Run, list_runs
 from kaleidoscope.settings import available_cpus
 from kaleidoscope.stores import Store
 from kaleidoscope.summary import describe_idle, describe_plan
-
-NUM_MEASURED = 3
-"""Photographs that are tried to see how long a shard takes."""
 
 MOST = 10
 """Shards that an error or a report names."""
@@ -128,12 +119,7 @@ def start(form: AugmentForm, source: Store, destination: Store, recipe: Recipe) 
             f"existing is refuse, and {destination.uri} holds run {runs[-1].run_id}; choose "
             "another destination, or only-new"
         )
-    options = StartOptions(
-        min_shards=form.replicas,
-        shard_s=60 * form.shard_minutes,
-        num_measured=NUM_MEASURED,
-        retry_failed=form.existing == "retry-failed",
-    )
+    options = form.start_options()
     if form.limits.max_images is not None:
         plan = make_plan(source, destination, recipe, options=replace(options, num_measured=0))
         refuse_too_many(plan, form.limits.max_images)

@@ -18,7 +18,7 @@ from kaleidoscope.labels import find_labels, read_targets
 from kaleidoscope.listing import SourceListing
 from kaleidoscope.memory import predict_peak_bytes
 from kaleidoscope.model import StoredTargets
-from kaleidoscope.pipeline import StartOptions, make_plan
+from kaleidoscope.pipeline import make_plan
 from kaleidoscope.planning import Plan
 from kaleidoscope.preview import ContactSheet, SheetStyle, contact_sheet
 from kaleidoscope.recipe import Recipe
@@ -30,9 +30,6 @@ KEY = "preview"
 
 MAX_TRIED = 5
 """Photographs that are tried if none is named, should the first ones be broken."""
-
-NUM_MEASURED = 3
-"""Photographs of which all images are made, to see how long a run takes."""
 
 MAX_SHEET_BYTES = 440_000
 """Of a picture; base64 makes a third more of it."""
@@ -67,12 +64,7 @@ def preview(form: PreviewForm) -> None:
     source = places.open(form.source)
     name, sheet = draw(form, places, source, recipe)
     destination = places.open(form.destination) if form.destination else None
-    options = StartOptions(
-        min_shards=form.replicas,
-        num_measured=NUM_MEASURED,
-        retry_failed=form.existing == "retry-failed",
-    )
-    plan = make_plan(source, destination, recipe, options=options)
+    plan = make_plan(source, destination, recipe, options=form.start_options())
     peak_bytes = predict_peak_bytes(
         recipe, workers=available_cpus(), largest_source_bytes=plan.largest_source_bytes
     )

@@ -76,13 +76,6 @@ class _Patience(Fields):
 
 
 class _Dispatch(_Patience):
-    shard_minutes: float = Field(
-        default=2.0,
-        gt=0,
-        le=24 * 60,
-        title="Minutes of a shard",
-        description="CPU minutes, up to 1440: what a crash can cost. A pod costs seconds to start.",
-    )
     pending_limit_s: float = Field(
         default=300.0,
         gt=0,

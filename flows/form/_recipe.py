@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from flows.form._fields import Fields
 from flows.places import Places, is_recipe_text
+from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.recipe import Recipe, Step, preset_names
 from kaleidoscope.targets import BoxFormat
 from kaleidoscope.transforms import TRANSFORMS, Bounds, Transform
@@ -14,6 +15,9 @@ from kaleidoscope.transforms import TRANSFORMS, Bounds, Transform
 Existing: TypeAlias = Literal["only-new", "retry-failed", "refuse"]
 Format: TypeAlias = Literal["jpeg", "png", "webp", "source"]
 Container: TypeAlias = Literal["files", "webdataset"]
+
+NUM_MEASURED = 3
+"""Photographs of which all images are made, to see how long a run takes."""
 
 
 class TransformChoice(Fields):
@@ -225,6 +229,13 @@ class RecipeFields(Fields):
         title="Replicas",
         description="How many processes or pods work at a time, 1 to 200.",
     )
+    shard_minutes: float = Field(
+        default=2.0,
+        gt=0,
+        le=24 * 60,
+        title="Minutes of a shard",
+        description="CPU minutes, up to 1440: what a crash can cost. A pod costs seconds to start.",
+    )
     existing: Existing = Field(
         default="only-new",
         title="If the destination is not empty",
@@ -268,6 +279,15 @@ class RecipeFields(Fields):
             return self.recipe
         is_text = is_recipe_text(self.custom_recipe)
         return "recipe" if is_text else PurePosixPath(self.custom_recipe.strip()).stem
+
+    def start_options(self) -> StartOptions:
+        """Return how a run is cut, and what it does about what is there already."""
+        return StartOptions(
+            min_shards=self.replicas,
+            shard_s=60 * self.shard_minutes,
+            num_measured=NUM_MEASURED,
+            retry_failed=self.existing == "retry-failed",
+        )
 
     def to_recipe(self, places: Places) -> Recipe:
         """Return the recipe that the form means; what it leaves empty is the recipe's own.

@@ -105,3 +105,8 @@ def test_a_source_without_a_photograph_is_an_error(tmp_path: Path) -> None:
 def test_a_wrong_value_is_refused_by_the_name_of_its_field(photos: Path) -> None:
     with pytest.raises(ParameterTypeError, match="replicas"):
         preview(source=str(photos), replicas=0)
+
+
+def test_the_plan_is_cut_as_a_run_of_the_same_form(photos: Path, client: SyncPrefectClient) -> None:
+    assert "| shards | 4 |" in shown(client, source=str(photos), shard_minutes=0.0001)[1]
+    assert "| shards | 2 |" in shown(client, source=str(photos))[1]
