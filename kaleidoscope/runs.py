@@ -212,11 +212,6 @@ class Report:
         num_all = self.num_sources + self.num_done
         return self.num_failed / num_all if num_all else 0.0
 
-    @property
-    def has_too_many_failures(self) -> bool:
-        """Whether more sources failed than the recipe allows."""
-        return self.error_rate > self.max_error_rate
-
     def to_json(self) -> bytes:
         """Return the document that :meth:`from_json` reads."""
         return json.dumps(asdict(self), indent=2).encode()

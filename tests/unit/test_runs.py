@@ -230,13 +230,11 @@ def test_finished_shards_are_those_whose_part_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_failed", "num_sources", "is_too_many"),
-    [(0, 0, False), (1, 10, False), (2, 10, True), (10, 10, True)],
+    ("num_sources", "num_done", "num_failed", "error_rate"),
+    [(0, 0, 0, 0.0), (0, 9, 0, 0.0), (10, 0, 1, 0.1), (5, 15, 5, 0.25), (10, 0, 10, 1.0)],
 )
-def test_a_report_says_whether_too_many_failed(
-    num_failed: int,
-    num_sources: int,
-    is_too_many: bool,  # noqa: FBT001 -- a table's column.
+def test_a_report_says_which_share_of_all_sources_failed(
+    num_sources: int, num_done: int, num_failed: int, error_rate: float
 ) -> None:
-    report = Report("r", "s", "d", num_sources, 0, num_failed, 0, 0, 0, 0, 0, 0, {}, 0.1)
-    assert report.has_too_many_failures == is_too_many
+    report = Report("r", "s", "d", num_sources, num_done, num_failed, 0, 0, 0, 0, 0, 0, {}, 0.1)
+    assert report.error_rate == error_rate
