@@ -399,7 +399,7 @@ def _conflict_in_transforms(before: Recipe, recipe: Recipe) -> str | None:
         step = recipe.transforms[index]
         if step.model_copy(update={"copies": was.copies}) != was:
             return f"transforms[{index}]: {_text(step)}, and was {_text(was)}"
-        if not set(before.labels(index)) <= set(recipe.labels(index)):
+        if not set(before.copy_names(index)) <= set(recipe.copy_names(index)):
             return f"transforms[{index}].copies: {step.copies}, and was {was.copies}"
     if recipe.order == "shuffled" and len(recipe.transforms) > len(before.transforms):
         return "transforms: one more, while order: shuffled draws every order anew"

@@ -342,8 +342,7 @@ def take_out(destination: Store, sources: Sequence[PlannedSource], *, now: datet
         run_keys = RunKeys(new.request.run_id)
         destination.put(run_keys.part(num_shards), part.finish(ShardStats(num_pruned=len(batch))))
         num_shards += 1
-    plan = replace(
-        newest.plan,
+    plan = Plan(
         num_sources=0,
         num_done=0,
         num_shards=num_shards,
@@ -351,12 +350,7 @@ def take_out(destination: Store, sources: Sequence[PlannedSource], *, now: datet
         num_outputs=0,
         cpu_s=0.0,
         left_out={},
-        num_gone=0,
-        gone=(),
-        classes=(),
-        lacking={},
-        largest_source_bytes=0,
-        num_unneeded=0,
+        per_source=newest.plan.per_source,
     )
     run = Run(new.request, plan)
     save_plan(destination, run)

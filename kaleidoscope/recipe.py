@@ -308,7 +308,7 @@ class Recipe(_Strict):
         deepest = self.select.max_depth
         return sum(by_depth if deepest is None else by_depth[: deepest + 1])
 
-    def labels(self, step: int) -> tuple[str, ...]:
+    def copy_names(self, step: int) -> tuple[str, ...]:
         """Return what the copies of a step are called in node names: ``a``, or ``a1``, ``a2``."""
         letter, copies = LETTERS[step], self.transforms[step].copies
         if copies == 1:

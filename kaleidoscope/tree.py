@@ -150,7 +150,7 @@ class Tree:
             copy
             for index, step in enumerate(self._recipe.transforms)
             if label in step.not_for
-            for copy in self._recipe.labels(index)
+            for copy in self._recipe.copy_names(index)
         ]
         # The root is no chain, though its name has letters as chains have.
         return tuple(
@@ -265,14 +265,14 @@ def _enumerate(recipe: Recipe, order: tuple[int, ...]) -> Iterator[Node]:
     """Yield every node down to the deepest that is wanted, depth first."""
     deepest = min(recipe.select.max_depth or len(order), len(order))
 
-    def descend(parent: Node, labels: Mapping[int, str], start: int) -> Iterator[Node]:
+    def descend(parent: Node, names: Mapping[int, str], start: int) -> Iterator[Node]:
         yield parent
         if parent.depth == deepest:
             return
         for position in range(start, len(order)):
             step = order[position]
-            for label in recipe.labels(step):
-                chosen = {**labels, step: label}
+            for copy in recipe.copy_names(step):
+                chosen = {**names, step: copy}
                 name = "".join(chosen[step] for step in sorted(chosen))
                 child = Node(name, parent.name, parent.depth + 1, step, is_output=True)
                 yield from descend(child, chosen, position + 1)

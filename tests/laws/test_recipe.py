@@ -102,7 +102,7 @@ def test_the_number_of_nodes_is_that_of_an_enumeration(
 ) -> None:
     steps = [{"name": "Rotate", "copies": number} for number in copies]
     recipe = Recipe.from_mapping({"transforms": steps, "select": {"max_depth": max_depth}})
-    choices = itertools.product(*(("", *recipe.labels(step)) for step in range(len(copies))))
+    choices = itertools.product(*(("", *recipe.copy_names(step)) for step in range(len(copies))))
     deepest = len(copies) if max_depth is None else max_depth
     chains = {"".join(choice) for choice in choices if sum(map(bool, choice)) <= deepest}
     assert recipe.num_nodes == len(chains)

@@ -132,7 +132,7 @@ def selecting(document: dict[str, Any]) -> Recipe:
 
 def names_of(recipe: Recipe) -> set[str]:
     """All names by another way than the tree's: a choice of none or one label for each step."""
-    choices = [("", *recipe.labels(step)) for step in range(len(recipe.transforms))]
+    choices = [("", *recipe.copy_names(step)) for step in range(len(recipe.transforms))]
     return {"".join(choice) or ROOT for choice in itertools.product(*choices)}
 
 

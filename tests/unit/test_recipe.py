@@ -57,7 +57,7 @@ def test_steps_are_called_by_letters_and_copies_by_numbers(
     copies: int, labels: tuple[str, ...]
 ) -> None:
     steps = ["Rotate", {"name": "Rotate", "copies": copies}]
-    assert make_recipe(transforms=steps).labels(1) == labels
+    assert make_recipe(transforms=steps).copy_names(1) == labels
 
 
 @pytest.mark.parametrize(
