@@ -1,7 +1,7 @@
 """What a notebook or a script calls: plan, run and read, by paths and ``s3://`` URIs.
 
-These functions put the parts together as the command line and the flows do. They read the
-environment and the clock; nothing below does.
+These functions put the parts together as the command line and the flows do, and read the
+environment and the clock for them.
 """
 
 import logging
@@ -114,7 +114,7 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
     sources = open_store(str(source), settings=settings)
     outputs = open_store(str(destination), settings=settings)
     wanted = load_recipe(recipe, seed=seed)
-    with hold(outputs, this_process(), wait_s=wait_s, on_wait=on_wait) as lease:
+    with hold(outputs, _this_process(), wait_s=wait_s, on_wait=on_wait) as lease:
         started = pipeline.start_run(
             sources,
             outputs,
@@ -198,7 +198,7 @@ def prune(
     sources = opened(what_to_retry(destination)[0].source)
     if dry_run:
         return pruning.look(sources, outputs)
-    with hold(outputs, this_process(), wait_s=wait_s, on_wait=on_wait) as lease:
+    with hold(outputs, _this_process(), wait_s=wait_s, on_wait=on_wait) as lease:
         done = pruning.prune(sources, outputs, now=datetime.now(UTC), lease=lease)
         _refresh_card(outputs)
         return done
@@ -227,7 +227,7 @@ def verify(
     outputs, wanted = opened(str(destination)), options or VerifyOptions()
     turn: AbstractContextManager[object] = nullcontext()
     if wanted.repairs:
-        turn = hold(outputs, this_process(), wait_s=wait_s, on_wait=on_wait)
+        turn = hold(outputs, _this_process(), wait_s=wait_s, on_wait=on_wait)
     with turn:
         return verification.verify(outputs, options=wanted, open_source=opened)
 
@@ -269,12 +269,12 @@ def _split_output(output: str, opened: Callable[[str], Store]) -> tuple[str, str
         if root and any(True for _ in opened(root).list_objects(RUNS_PREFIX)):
             return root, "/".join(parts[depth:])
     raise ManifestError(
-        f"{output} lies in no destination of runs; name it with --destination, and the output by "
-        "its key there"
+        f"{output} lies in no destination of runs; name that too (--destination on the command "
+        "line), and the output by its key there"
     )
 
 
-def this_process() -> Holder:
+def _this_process() -> Holder:
     """Return what this process calls itself when it holds the lease of a destination."""
     name = f"process {os.getpid()}"
     return Holder(uuid.uuid4().hex, name, socket.gethostname(), datetime.now(UTC))
@@ -363,6 +363,13 @@ def audit_saved(destination: str | Path, name: str) -> dict[str, int]:
     Args:
         destination: The folder or ``s3://bucket/prefix`` that runs wrote to.
         name: What the split was saved as.
+
+    Returns:
+        Images of each part.
+
+    Raises:
+        SplitLeakError: If outputs of one source are apart.
+        KaleidoscopeError: If there is no such split, or something cannot be read.
     """
     columns = ["source_id", "source_sha256", "source_key", "output_key", "node"]
     rows = lineage.Lineage.open(destination).load_split(name, columns=columns)
@@ -377,6 +384,13 @@ def audit_table(path: Path, *, column: str) -> dict[str, int]:
         path: A CSV or parquet file with one row for each image, that names its source by
             ``source_id``, or by an output's name in ``output_key``, ``file_name`` or ``path``.
         column: The one that names the split.
+
+    Returns:
+        Images of each part.
+
+    Raises:
+        SplitLeakError: If outputs of one source are apart.
+        SplitError: If the table cannot be read, or does not say which source an image is of.
     """
     import pandas as pd  # noqa: PLC0415 -- half a second, for who audits only.
 

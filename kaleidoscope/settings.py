@@ -1,6 +1,7 @@
-"""What the environment says: the only module that reads it, for ``cli`` and ``flows``.
+"""What the environment says: the only module that reads it.
 
-They make one :class:`Settings` and pass it down; nothing below looks at the environment.
+Who opens a place by its URI makes one :class:`Settings` and passes it down: ``cli``, ``flows``,
+``api``, ``Lineage.open`` and the loaders, these in the process that reads.
 """
 
 import math
@@ -73,10 +74,10 @@ class Settings(BaseSettings):
     """Seconds without a byte of an answer, per attempt."""
 
     s3_max_retries: int = Field(default=8, ge=0)
-    """Attempts after the first, with growing pauses; the number alone, not the time, for 0."""
+    """Attempts after the first, with growing pauses; for a page of a listing, at most 5."""
 
     s3_retry_timeout_s: float = Field(default=45, gt=0)
-    """Seconds after which no new attempt begins."""
+    """Seconds after which no new attempt begins, but for a page of a listing."""
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -22,9 +22,6 @@ PUBLIC_IPV4 = 0.005
 GP3_GB_MONTH = 0.08
 """USD per GB and month of disk. https://aws.amazon.com/ebs/pricing/"""
 
-NAT_GATEWAY = 0.045
-"""USD per hour, and as much per GB; what the network here does without."""
-
 ON_DEMAND: Mapping[str, float] = {
     "c5.xlarge": 0.17,
     "c5a.xlarge": 0.154,
