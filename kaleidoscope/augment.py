@@ -23,7 +23,7 @@ from kaleidoscope.model import NOTHING_KNOWN, BgrImage, NodeChoice, StoredTarget
 from kaleidoscope.normalization import Normalization
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.seeding import named_rng
-from kaleidoscope.targets import NO_TARGETS, MaskImage, Targets, boxes_from_json
+from kaleidoscope.targets import NO_TARGETS, ImageTargets, MaskImage, boxes_from_json
 from kaleidoscope.tree import ALL_NODES, Applied, Growth, Tree
 
 NORMALIZE_VERSION = 1
@@ -41,7 +41,7 @@ class Root:
     """``(H, W, 3)`` uint8, BGR."""
     edge: Applied[Normalization]
     """What made it of the source; the first entry of every output's chain."""
-    targets: Targets = NO_TARGETS
+    targets: ImageTargets = NO_TARGETS
     """What belongs to the image."""
 
 
@@ -134,7 +134,7 @@ class Augmenter:
 
     def _targets(
         self, known: StoredTargets, header: ImageHeader, normalization: Normalization
-    ) -> Targets:
+    ) -> ImageTargets:
         wanted = self._recipe.targets
         if wanted is None:
             return NO_TARGETS
@@ -144,7 +144,7 @@ class Augmenter:
             mask = decode_mask_of(known.mask, header)
         if known.objects is not None and wanted.boxes is not None:
             boxes = boxes_from_json(known.objects, wanted.boxes, size=size)
-        targets = Targets(mask, boxes)
+        targets = ImageTargets(mask, boxes)
         return targets.moved(normalization, size=size, min_visibility=wanted.min_visibility)
 
     def output_nodes(self, root: Root, choice: NodeChoice = ALL_NODES) -> tuple[str, ...]:

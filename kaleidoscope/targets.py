@@ -201,7 +201,7 @@ class MaskImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class ImageTargets:
     """What belongs to an image beside its pixels and moves with them."""
 
     mask: MaskImage | None = None
@@ -211,7 +211,7 @@ class Targets:
 
     def moved(
         self, by: Operation | Normalization, *, size: tuple[int, int], min_visibility: float
-    ) -> "Targets":
+    ) -> "ImageTargets":
         """Return what belongs to the image that an operation makes.
 
         Args:
@@ -226,10 +226,10 @@ class Targets:
             mask = mask.moved(by)
         if boxes:
             boxes = move_boxes(boxes, by, size=size, min_visibility=min_visibility)
-        return Targets(mask, boxes)
+        return ImageTargets(mask, boxes)
 
 
-NO_TARGETS = Targets()
+NO_TARGETS = ImageTargets()
 
 _BBOX = "bbox"
 _CATEGORIES = "categories"

@@ -18,7 +18,7 @@ from kaleidoscope.errors import RecipeError
 from kaleidoscope.model import BgrImage, NodeChoice
 from kaleidoscope.recipe import Recipe, Select
 from kaleidoscope.seeding import named_rng
-from kaleidoscope.targets import NO_TARGETS, Targets
+from kaleidoscope.targets import NO_TARGETS, ImageTargets
 from kaleidoscope.transforms import Operation, ParamValue
 
 ROOT = "root"
@@ -94,7 +94,7 @@ class Growth:
     chain: tuple[Applied[Operation], ...]
     """The edges from the root to here; the last one made this node of its parent."""
 
-    targets: Targets = NO_TARGETS
+    targets: ImageTargets = NO_TARGETS
     """What belongs to the image."""
 
 
@@ -209,7 +209,7 @@ class Tree:
         source_sha256: str,
         choice: NodeChoice = ALL_NODES,
         *,
-        targets: Targets = NO_TARGETS,
+        targets: ImageTargets = NO_TARGETS,
     ) -> Iterator[Growth]:
         """Yield the outputs of a source, depth first, at most depth + 1 images alive.
 
@@ -225,7 +225,7 @@ class Tree:
             TransformError: If a transform cannot be applied to this image.
         """
         images: list[BgrImage] = []
-        moved: list[Targets] = []
+        moved: list[ImageTargets] = []
         chain: list[Applied[Operation]] = []
         for node, edge in self._with_edges(source_sha256, choice):
             del images[node.depth :], moved[node.depth :], chain[max(node.depth - 1, 0) :]
@@ -239,7 +239,7 @@ class Tree:
             if node.is_output:
                 yield Growth(node, images[-1], tuple(chain), moved[-1])
 
-    def _move(self, targets: Targets, by: Operation, image: BgrImage) -> Targets:
+    def _move(self, targets: ImageTargets, by: Operation, image: BgrImage) -> ImageTargets:
         if self._recipe.targets is None:
             return targets
         size = (image.shape[1], image.shape[0])

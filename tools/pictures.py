@@ -15,7 +15,7 @@ from kaleidoscope.codecs import EncodeSpec, encode, encode_mask, probe
 from kaleidoscope.model import StoredTargets
 from kaleidoscope.preview import SheetStyle, contact_sheet, describe
 from kaleidoscope.preview.drawing import colour_of
-from kaleidoscope.preview.page import GREY, INK, LINE, Box, Colour, Page, Type
+from kaleidoscope.preview.page import GREY, INK, LINE, Colour, Page, Rectangle, Type
 from kaleidoscope.recipe import LETTERS, Recipe
 from kaleidoscope.tree import ROOT, Growth
 
@@ -92,8 +92,8 @@ def draw_tree(data: bytes, recipe: Recipe) -> bytes:
     return encode(page.pixels, EncodeSpec("jpeg", 88, subsampling="4:4:4"))
 
 
-def _places(growths: list[Growth]) -> dict[str, Box]:
-    places: dict[str, Box] = {}
+def _places(growths: list[Growth]) -> dict[str, Rectangle]:
+    places: dict[str, Rectangle] = {}
     row = -1
     last_depth = len(growths)
     for growth in growths:
@@ -101,7 +101,7 @@ def _places(growths: list[Growth]) -> dict[str, Box]:
         row += depth <= last_depth
         last_depth = depth
         left, top = _MARGIN + depth * _PITCH_X, _MARGIN + row * _PITCH_Y
-        places[growth.node.name] = Box(left, top, _TILE, _TILE)
+        places[growth.node.name] = Rectangle(left, top, _TILE, _TILE)
     return places
 
 
@@ -118,7 +118,7 @@ def _write_sum(page: Page, growths: list[Growth], at: tuple[int, int]) -> None:
         page.write(line, (left, baseline + 8 + 30 * number), Type(20, 400, GREY))
 
 
-def _draw_edge(page: Page, parent: Box, child: Box, growth: Growth) -> None:
+def _draw_edge(page: Page, parent: Rectangle, child: Rectangle, growth: Growth) -> None:
     colour = colour_of(growth.node.step)
     y = child.top + _TILE // 2
     if parent.top == child.top:
@@ -131,7 +131,7 @@ def _draw_edge(page: Page, parent: Box, child: Box, growth: Growth) -> None:
         cv2.line(page.pixels, (x, parent.bottom + 14), (x, turn), LINE, _LINE_PX, cv2.LINE_AA)
         points = [*_quarter_turn(x, y), (child.left - 12, y)]
     _stroke(page, points, colour)
-    _write_label(page, growth, Box(parent.right, y, child.left - parent.right, 0), colour)
+    _write_label(page, growth, Rectangle(parent.right, y, child.left - parent.right, 0), colour)
 
 
 def _quarter_turn(x: int, y: int) -> list[tuple[int, int]]:
@@ -153,14 +153,14 @@ def _stroke(page: Page, points: list[tuple[int, int]], colour: Colour) -> None:
     cv2.fillPoly(page.pixels, [arrow], colour, cv2.LINE_AA)
 
 
-def _write_label(page: Page, growth: Growth, room: Box, colour: Colour) -> None:
+def _write_label(page: Page, growth: Growth, room: Rectangle, colour: Colour) -> None:
     letter = LETTERS[growth.node.step]
     said = describe(growth.chain[-1]).removeprefix("Horizontal")
     x = page.write(letter, (room.left + 12, room.top - 14), Type(22, 700, colour))
     page.write(said, (x + 7, room.top - 14), Type(17), width=room.right - x - 12)
 
 
-def _write_name(page: Page, growth: Growth, box: Box) -> None:
+def _write_name(page: Page, growth: Growth, box: Rectangle) -> None:
     baseline = box.bottom + 29
     if growth.node.name == ROOT:
         page.write(ROOT, (box.left, baseline), Type(24, 700, INK))

@@ -14,7 +14,7 @@ from kaleidoscope.preview.layout import (
     Layout,
 )
 from kaleidoscope.preview.overlay import overlaid
-from kaleidoscope.preview.page import GREY, INK, LINE, STEP_COLOURS, Box, Colour, Page, Type
+from kaleidoscope.preview.page import GREY, INK, LINE, STEP_COLOURS, Colour, Page, Rectangle, Type
 from kaleidoscope.recipe import LETTERS, Recipe
 from kaleidoscope.tree import ROOT, Growth
 
@@ -44,11 +44,11 @@ class Drawing:
         self._recipe = recipe
         self._boxes = {place.node.name: place.box for band in layout.bands for place in band.places}
 
-    def root(self, image: BgrImage, *, is_output: bool) -> Box:
+    def root(self, image: BgrImage, *, is_output: bool) -> Rectangle:
         """Draw the root into the header and return the pixels that it covers."""
         metrics = self._layout.metrics
         height, width = image.shape[:2]
-        room = Box(metrics.margin, metrics.margin, metrics.root_width, metrics.root_height)
+        room = Rectangle(metrics.margin, metrics.margin, metrics.root_width, metrics.root_height)
         drawn = self.page.place(image, room)
         x = self.page.write(
             ROOT,
@@ -98,7 +98,7 @@ class Drawing:
                 width=left + column_width - self._px(12) - x,
             )
 
-    def tile(self, growth: Growth) -> Box:
+    def tile(self, growth: Growth) -> Rectangle:
         """Draw an output with its caption, and return the pixels that its picture covers."""
         box = self._boxes[growth.node.name]
         drawn = self.page.place(overlaid(growth.image, growth.targets), box)
@@ -131,7 +131,7 @@ class Drawing:
     def _px(self, length: int) -> int:
         return round(length * self._layout.metrics.scale)
 
-    def _name(self, labels: Sequence[str], box: Box) -> None:
+    def _name(self, labels: Sequence[str], box: Rectangle) -> None:
         metrics = self._layout.metrics
         baseline = box.bottom + metrics.name_line - 7
         self._letters(labels, (box.left, baseline), 16 if metrics.is_comfortable else 12, box.right)
@@ -143,7 +143,7 @@ class Drawing:
             left = self.page.write(label, (left, baseline), face, width=right - left)
         return left
 
-    def _operations(self, operations: Sequence[str], box: Box) -> None:
+    def _operations(self, operations: Sequence[str], box: Rectangle) -> None:
         metrics = self._layout.metrics
         size = 13 if metrics.is_comfortable else 11
         shown = operations[-MAX_OPERATIONS:]
@@ -174,7 +174,9 @@ class Drawing:
         middle = family.top + metrics.family_line // 2
         if metrics.names:
             left = self._parent(family, (left, middle + 4)) + 6
-        self.page.fill(Box(left, middle, max(0, right - left), 2 if metrics.names else 1), LINE)
+        self.page.fill(
+            Rectangle(left, middle, max(0, right - left), 2 if metrics.names else 1), LINE
+        )
 
     def _parent(self, family: Family, at: tuple[int, int]) -> int:
         right = family.left + family.width

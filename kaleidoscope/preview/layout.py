@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kaleidoscope.preview.page import Box
+from kaleidoscope.preview.page import Rectangle
 from kaleidoscope.tree import ROOT, Node
 
 MAX_PAGE_PIXELS = 16_000_000
@@ -49,7 +49,7 @@ class Place:
     """A node and the room for its picture; its caption goes below."""
 
     node: Node
-    box: Box
+    box: Rectangle
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ def _row(metrics: Metrics, nodes: Sequence[Node], top: int) -> Iterator[Place]:
     left = metrics.margin + metrics.gutter
     for column, node in enumerate(nodes):
         at = left + column * pitch, top + metrics.family_line
-        yield Place(node, Box(*at, metrics.tile_width, metrics.tile_height))
+        yield Place(node, Rectangle(*at, metrics.tile_width, metrics.tile_height))
 
 
 def _families(places: Sequence[Place], top: int) -> Iterator[Family]:

@@ -5,7 +5,7 @@ import numpy as np
 
 from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.preview.page import STEP_COLOURS, Colour
-from kaleidoscope.targets import Targets
+from kaleidoscope.targets import ImageTargets
 
 _TINT = 0.45
 """How much of a mask's colour covers the image, dimensionless, 0 to 1."""
@@ -14,7 +14,7 @@ _LINE = 1 / 110
 """Of a box, as a share of the image's longer side, so that it shows in a thumbnail."""
 
 
-def overlaid(image: BgrImage, targets: Targets) -> BgrImage:
+def overlaid(image: BgrImage, targets: ImageTargets) -> BgrImage:
     """Return an image with its mask tinted, by value, and its boxes drawn, by category.
 
     The value 0 of a mask is taken for the background.

@@ -37,7 +37,7 @@ _ELLIPSIS = "…"
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class Rectangle:
     """A rectangle on a page, in pixels."""
 
     left: int
@@ -109,11 +109,11 @@ class Page:
             kept -= 1
         return line[:kept].rstrip() + _ELLIPSIS if kept else ""
 
-    def fill(self, box: Box, colour: Colour) -> None:
+    def fill(self, box: Rectangle, colour: Colour) -> None:
         """Paint a box, for example a line."""
         self.pixels[box.top : box.bottom, box.left : box.right] = colour
 
-    def place(self, image: BgrImage, box: Box) -> Box:
+    def place(self, image: BgrImage, box: Rectangle) -> Rectangle:
         """Put a picture into the lower left of a box, whole and in its own proportions.
 
         Args:
@@ -127,7 +127,7 @@ class Page:
         height, width = thumbnail.shape[:2]
         top = box.bottom - height
         self.pixels[top : top + height, box.left : box.left + width] = thumbnail
-        return Box(box.left, top, width, height)
+        return Rectangle(box.left, top, width, height)
 
     def _extent(self, text: str, face: Type) -> int:
         size = (0, 0)

@@ -12,7 +12,7 @@ from kaleidoscope.preview.captions import describe
 from kaleidoscope.preview.drawing import Drawing
 from kaleidoscope.preview.layout import MIN_TILE_PX, Layout, arrange
 from kaleidoscope.preview.overlay import overlaid
-from kaleidoscope.preview.page import Box
+from kaleidoscope.preview.page import Rectangle
 from kaleidoscope.recipe import LETTERS, Recipe, Select
 from kaleidoscope.tree import ALL_NODES, ROOT, Node, Tree
 
@@ -62,7 +62,7 @@ class Tile:
     operations: tuple[str, ...]
     """What was done to the root, in order, for example ``Rotate 37°``; empty for the root."""
 
-    box: Box
+    box: Rectangle
     """The pixels of the sheet that show it."""
 
     @property

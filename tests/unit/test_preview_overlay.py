@@ -11,7 +11,7 @@ from kaleidoscope.model import StoredTargets
 from kaleidoscope.preview import ContactSheet, SheetStyle, contact_sheet
 from kaleidoscope.preview.overlay import overlaid
 from kaleidoscope.recipe import Recipe
-from kaleidoscope.targets import Box, MaskImage, Targets
+from kaleidoscope.targets import Box, ImageTargets, MaskImage
 from tests import image_files
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
@@ -32,7 +32,7 @@ def test_a_mask_is_tinted_by_value_and_its_background_is_not() -> None:
     mask = np.zeros((40, 60), np.uint16)
     mask[5:15, 10:30] = 1
     mask[20:30, 10:30] = 300
-    shown = overlaid(GREY, Targets(MaskImage(mask)))
+    shown = overlaid(GREY, ImageTargets(MaskImage(mask)))
     assert changed(shown) == (10, 5, 20, 25)
     assert (shown[7, 15] != shown[25, 15]).any()
     assert (GREY == 128).all()
@@ -41,7 +41,7 @@ def test_a_mask_is_tinted_by_value_and_its_background_is_not() -> None:
 def test_a_mask_of_colours_shows_them() -> None:
     mask = np.zeros((40, 60, 3), np.uint8)
     mask[3:6, 2:9] = (255, 0, 0)
-    shown = overlaid(GREY, Targets(MaskImage(mask)))
+    shown = overlaid(GREY, ImageTargets(MaskImage(mask)))
     assert changed(shown) == (2, 3, 7, 3)
     assert shown[4, 4].argmax() == 0
 
@@ -52,14 +52,14 @@ def test_boxes_are_drawn_by_category_unless_they_were_dropped() -> None:
         Box(30, 5, 50, 30, "dog"),
         Box(0, 0, 60, 40, is_dropped=True),
     )
-    shown = overlaid(GREY, Targets(boxes=boxes))
+    shown = overlaid(GREY, ImageTargets(boxes=boxes))
     assert changed(shown) == (4, 5, 46, 25)
     assert (shown[5, 10] != shown[5, 40]).any()
     assert (shown[10:20, 10:15] == 128).all()
 
 
 def test_without_masks_and_boxes_the_image_is_as_it_is() -> None:
-    assert overlaid(GREY, Targets()) is GREY
+    assert overlaid(GREY, ImageTargets()) is GREY
 
 
 def sheet(known: StoredTargets) -> ContactSheet:

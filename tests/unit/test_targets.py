@@ -12,8 +12,8 @@ from kaleidoscope.normalization import Normalization
 from kaleidoscope.targets import (
     Box,
     BoxFormat,
+    ImageTargets,
     MaskImage,
-    Targets,
     boxes_to_json,
     move_boxes,
     read_objects,
@@ -162,7 +162,7 @@ def test_what_is_no_column_of_objects_is_named(text: str) -> None:
 
 
 def test_a_mask_that_nothing_moves_is_shared_and_encoded_once() -> None:
-    targets = Targets(MaskImage(np.zeros((4, 5), np.uint8)))
+    targets = ImageTargets(MaskImage(np.zeros((4, 5), np.uint8)))
     brighter = TRANSFORMS["Brightness"]().sample(np.random.default_rng(1))
     flipped = TRANSFORMS["HorizontalFlip"]().sample(np.random.default_rng(1))
     size = (5, 4)
@@ -172,4 +172,4 @@ def test_a_mask_that_nothing_moves_is_shared_and_encoded_once() -> None:
 
 def test_that_an_image_shows_nothing_stays_known() -> None:
     flipped = TRANSFORMS["HorizontalFlip"]().sample(np.random.default_rng(1))
-    assert Targets(boxes=()).moved(flipped, size=(5, 4), min_visibility=0).boxes == ()
+    assert ImageTargets(boxes=()).moved(flipped, size=(5, 4), min_visibility=0).boxes == ()
