@@ -108,7 +108,7 @@ _PLAN_SCHEMA = pa.schema(
 
 _STATS_KEY = b"kaleidoscope.shard"
 
-_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
+DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for bytes that were cut short or changed."""
 
 
@@ -313,7 +313,7 @@ def _open_writer(file: io.BytesIO) -> pq.ParquetWriter:
 def _open(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ManifestError(f"not a whole parquet file ({len(data)} bytes): {error}") from error
     if not file.schema_arrow.equals(schema):
         raise ManifestError(
@@ -330,7 +330,7 @@ def _read_batches(
     file = _open(data, schema)
     try:
         yield from file.iter_batches(ROWS_PER_GROUP, columns=columns)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ManifestError(f"a damaged parquet file ({len(data)} bytes): {error}") from error
 
 

@@ -4,8 +4,8 @@ from kaleidoscope.codecs import decode, decode_mask, probe
 from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.stores import Store
 
-_ANY_SIZE = 2**40
-"""Pixels: a run that wrote an image could hold it."""
+ANY_SIZE = 2**40
+"""Pixels: a run that read or wrote an image could hold it."""
 
 
 def read_output(
@@ -38,7 +38,7 @@ def decode_output(data: bytes) -> BgrImage:
     Raises:
         CodecError: If it cannot be decoded.
     """
-    return decode(data, probe(data, max_pixels=_ANY_SIZE))
+    return decode(data, probe(data, max_pixels=ANY_SIZE))
 
 
 def decode_output_mask(data: bytes) -> Mask:
@@ -47,4 +47,4 @@ def decode_output_mask(data: bytes) -> Mask:
     Raises:
         CodecError: If it cannot be decoded.
     """
-    return decode_mask(data, max_pixels=_ANY_SIZE)
+    return decode_mask(data, max_pixels=ANY_SIZE)

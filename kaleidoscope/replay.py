@@ -13,15 +13,12 @@ from kaleidoscope.augment import NORMALIZE_VERSION, normalized
 from kaleidoscope.codecs import EncodeSpec, decode_mask, encode, encode_mask, probe
 from kaleidoscope.errors import ManifestError, TransformError
 from kaleidoscope.normalization import Normalization, NormalizationParam
-from kaleidoscope.outputs import decode_output, decode_output_mask
+from kaleidoscope.outputs import ANY_SIZE, decode_output, decode_output_mask
 from kaleidoscope.runs import Versions
 from kaleidoscope.transforms import Operation, load_operation
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_ANY_SIZE = 2**40
-"""Pixels: the run that made the row took its source for small enough."""
 
 COMPARED_COLUMNS = (
     "status",
@@ -63,7 +60,7 @@ def replay(row: "Mapping[str, Any] | pd.Series[Any]", data: bytes) -> bytes:
         raise ManifestError("a source that failed has no output that could be made again")
     _check_unchanged(data, row["source_sha256"], "source")
     recorded = _Recorded.of(row)
-    image = normalized(data, probe(data, max_pixels=_ANY_SIZE), recorded.normalization)
+    image = normalized(data, probe(data, max_pixels=ANY_SIZE), recorded.normalization)
     for operation in recorded.operations:
         image = operation.apply(image)
     return encode(image, recorded.spec)
@@ -83,7 +80,7 @@ def replay_mask(row: "Mapping[str, Any] | pd.Series[Any]", data: bytes) -> bytes
     """
     _check_unchanged(data, row["source_mask_sha256"], "mask")
     recorded = _Recorded.of(row)
-    mask = recorded.normalization.apply_mask(decode_mask(data, max_pixels=_ANY_SIZE))
+    mask = recorded.normalization.apply_mask(decode_mask(data, max_pixels=ANY_SIZE))
     for operation in recorded.operations:
         mask = operation.apply_mask(mask)
     return encode_mask(mask)

@@ -149,9 +149,10 @@ class Verification:
 
 
 class _Findings:
-    """Counts problems and keeps the first of each kind."""
+    """Counts rows and problems, and keeps the first of each kind."""
 
     def __init__(self) -> None:
+        self.num_rows = 0
         self.counts: Counter[str] = Counter()
         self._examples: dict[str, list[Problem]] = defaultdict(list)
 
@@ -200,29 +201,28 @@ def verify(
             largest = max(largest, checked.replayed.largest_difference or 0)
             for name, (then, now) in checked.replayed.changed_versions.items():
                 changed[name] = f"{then} made it, {now} is here"
-    counted = Counter[str]()
-    _check_objects(lineage, findings, counted)  # Behind the contents, which may be repaired.
+    _check_objects(lineage, findings)  # Behind the contents, which may be repaired.
     if options.sources:
         _check_sources(lineage, open_source, findings)
     return Verification(
-        destination.uri,
-        counted["rows"],
-        num_read,
-        num_repaired,
-        size_read,
-        dict(replays),
-        largest,
-        changed,
-        dict(findings.counts),
-        findings.examples,
+        destination=destination.uri,
+        num_rows=findings.num_rows,
+        num_read=num_read,
+        num_repaired=num_repaired,
+        size_read=size_read,
+        replays=dict(replays),
+        largest_difference=largest,
+        changed_versions=changed,
+        num_problems=dict(findings.counts),
+        examples=findings.examples,
     )
 
 
-def _check_objects(lineage: Lineage, findings: _Findings, counted: Counter[str]) -> None:
+def _check_objects(lineage: Lineage, findings: _Findings) -> None:
     there = _outputs_there(lineage.store)
     stranger = _explain_strangers(lineage)
     found = next(there, None)
-    for wanted in in_key_order(_objects(lineage, counted)):
+    for wanted in in_key_order(_objects(lineage, findings)):
         while found is not None and found.key < wanted.key:
             findings.add("unknown_object", found.key, stranger)
             found = next(there, None)
@@ -245,10 +245,10 @@ def _explain_strangers(lineage: Lineage) -> str:
     return "no row of the manifest has it"
 
 
-def _objects(lineage: Lineage, counted: Counter[str]) -> Iterator[ObjectInfo]:
+def _objects(lineage: Lineage, findings: _Findings) -> Iterator[ObjectInfo]:
     """Yield what should be there; a tar comes once for each of its members."""
     for row in _rows(lineage, ("output_key", "tar_key", "size", "mask_key", "mask_size")):
-        counted["rows"] += 1
+        findings.num_rows += 1
         if row["tar_key"] is not None:
             yield ObjectInfo(row["tar_key"], _OF_ANY_SIZE, "")
             continue

@@ -1,6 +1,5 @@
 """The manifest's files in a store, as pyarrow reads them: by ranges, never as a whole."""
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,13 +13,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from kaleidoscope.errors import ManifestError
-from kaleidoscope.manifest import SCHEMA
+from kaleidoscope.manifest import DAMAGE, SCHEMA
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.runs import RunEntry, load_report
-from kaleidoscope.stores import Store
-
-DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
-"""What pyarrow raises for bytes that were cut short or changed."""
+from kaleidoscope.stores import RangeFile, Store
 
 FILES_AT_ONCE = 8
 
@@ -144,38 +140,4 @@ def naming(store: Store, info: ObjectInfo) -> Iterator[None]:
 
 
 def _open(store: Store, key: str, size: int) -> Any:
-    return pa.PythonFile(_RangeFile(store, key, size), mode="r")
-
-
-class _RangeFile(io.RawIOBase):
-    """An object of a store as a file: each read is one range request."""
-
-    def __init__(self, store: Store, key: str, size: int) -> None:
-        super().__init__()
-        self._store = store
-        self._key = key
-        self._size = size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = start + offset
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        rest = max(0, self._size - self._position)
-        length = rest if size is None or size < 0 else min(size, rest)
-        if not length:
-            return b""
-        data = self._store.get_range(self._key, offset=self._position, length=length)
-        self._position += length
-        return data
+    return pa.PythonFile(RangeFile(store, key, size), mode="r")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kaleidoscope.lineage._files import ManifestFile, each
 from kaleidoscope.lineage._latest import read_batches
-from kaleidoscope.lineage._rows import FAILED, MADE, Filter, Rows, frame_of, known
+from kaleidoscope.lineage._rows import FAILED, MADE, Filter, Rows, check_columns, to_frame
 from kaleidoscope.lineage._splitting import (
     By,
     OpenSource,
@@ -127,7 +127,7 @@ class Lineage(Walks):
                 damaged.
         """
         options = SplitOptions(Shares(train, val, test), seed, by, stratify, tuple(originals_only))
-        known([] if stratify is None else [stratify])
+        check_columns([] if stratify is None else [stratify])
         split = make_split(self._arrivals(options), options, open_source=self._open_source)
         if save_as is not None:
             split = extend_split(self._store, save_as, split)
@@ -164,9 +164,9 @@ class Lineage(Walks):
         columns: Sequence[str] | None,
         filter: Filter,  # noqa: A002 -- pyarrow's.
     ) -> "pd.DataFrame":
-        wanted = [*(name for name in known(columns) if name != "split"), "split"]
+        wanted = [*(name for name in check_columns(columns) if name != "split"), "split"]
         needed = [*wanted[:-1], *(n for n in ("source_id", "node") if n not in wanted)]
-        rows = frame_of(with_split(self.scan(needed, filter), split, wanted), wanted)
+        rows = to_frame(with_split(self.scan(needed, filter), split, wanted), wanted)
         if filter is None:
             check_originals(split, rows)
         return rows
@@ -202,5 +202,5 @@ def read_manifest(destination: Store, *, columns: Sequence[str] | None = None) -
         ManifestError: If nothing is committed there, there is no such column, or a file of the
             manifest is missing or damaged.
     """
-    wanted = known(columns)
-    return frame_of(Rows(destination).read_all(wanted, MADE | FAILED), wanted)
+    wanted = check_columns(columns)
+    return to_frame(Rows(destination).read_all(wanted, MADE | FAILED), wanted)

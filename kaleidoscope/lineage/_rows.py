@@ -77,7 +77,7 @@ class Rows:
             ManifestError: If there is no such column, the filter does not fit, or a file is
                 damaged.
         """
-        return self.read_all(known(columns), _both(MADE, _expression(filter)))
+        return self.read_all(check_columns(columns), _both(MADE, _expression(filter)))
 
     def to_pandas(
         self,
@@ -85,13 +85,13 @@ class Rows:
         filter: Filter = None,  # noqa: A002 -- pyarrow's.
     ) -> "pd.DataFrame":
         """Return the outputs as a data frame; :meth:`scan` says what can be chosen."""
-        wanted = known(columns)
-        return frame_of(self.scan(wanted, filter), wanted)
+        wanted = check_columns(columns)
+        return to_frame(self.scan(wanted, filter), wanted)
 
     def failures(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return a row for each source of which something could not be made, with the reason."""
-        wanted = known(columns)
-        return frame_of(self.read_all(wanted, FAILED), wanted)
+        wanted = check_columns(columns)
+        return to_frame(self.read_all(wanted, FAILED), wanted)
 
     def scan_outdated(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
         """Yield the rows of outputs that do not stand: made again, of old content, or pruned.
@@ -104,7 +104,9 @@ class Rows:
         """
         if self._standing is None:
             return iter(())
-        return read_batches(self._store, self._files, known(columns), MADE & ~self._standing)
+        return read_batches(
+            self._store, self._files, check_columns(columns), MADE & ~self._standing
+        )
 
     def read_all(self, columns: Sequence[str], wanted: Any) -> Iterator[Any]:
         """Yield rows of outputs and of failed sources for which an expression is true."""
@@ -136,7 +138,12 @@ def _committed(destination: Store, runs: Sequence[str] | None) -> list[RunEntry]
     return committed
 
 
-def known(columns: Sequence[str] | None) -> list[str]:
+def check_columns(columns: Sequence[str] | None) -> list[str]:
+    """Return the names of the columns, of all for None.
+
+    Raises:
+        ManifestError: If the manifest has no such column.
+    """
     wanted = list(SCHEMA.names if columns is None else columns)
     if unknown := [name for name in wanted if name not in SCHEMA.names]:
         raise ManifestError(f"the manifest has no columns {unknown}; it has {SCHEMA.names}")
@@ -161,7 +168,8 @@ def _both(left: Any, right: Any) -> Any:
     return left & right
 
 
-def frame_of(batches: Iterator[Any], columns: Sequence[str]) -> "pd.DataFrame":
+def to_frame(batches: Iterator[Any], columns: Sequence[str]) -> "pd.DataFrame":
+    """Return batches of these columns as one data frame."""
     schema = pa.schema([SCHEMA.field(name) for name in columns])
     table = pa.Table.from_batches(batches, schema=schema)
     frame: pd.DataFrame = table.to_pandas(types_mapper=_nullable_type)

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from kaleidoscope.errors import CodecError, ObjectMissingError, SplitError
 from kaleidoscope.fingerprints import fingerprint, near_pairs
 from kaleidoscope.identity import RESERVED_FOLDER
-from kaleidoscope.lineage._files import DAMAGE
-from kaleidoscope.manifest import SCHEMA
+from kaleidoscope.manifest import DAMAGE, SCHEMA
+from kaleidoscope.outputs import ANY_SIZE
 from kaleidoscope.splits import SPLITS, Shares, assign_splits, group_alike
 from kaleidoscope.stores import Store
 from kaleidoscope.tree import ROOT
@@ -35,9 +35,6 @@ OpenSource: TypeAlias = Callable[[str], Store]
 _logger = logging.getLogger(__name__)
 
 _READERS = 16
-
-_ANY_SIZE = 2**40
-"""Pixels: the run that made the row took its source for small enough."""
 
 _FOLDER = f"{RESERVED_FOLDER}/splits/"
 _OPTIONS = b"kaleidoscope.split"
@@ -230,7 +227,7 @@ def _alike(sources: "pd.DataFrame", open_source: OpenSource) -> list[tuple[int, 
 
     def read(root: str, key: str) -> int | None:
         try:
-            return fingerprint(stores[root].get(key).data, max_pixels=_ANY_SIZE)
+            return fingerprint(stores[root].get(key).data, max_pixels=ANY_SIZE)
         except (ObjectMissingError, CodecError) as error:
             _logger.warning("%s is taken to be like no other: %s", key, error)
             return None

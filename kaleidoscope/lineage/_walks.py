@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from kaleidoscope.errors import ManifestError
-from kaleidoscope.lineage._rows import Rows, frame_of, known
+from kaleidoscope.lineage._rows import Rows, check_columns, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ class Walks(Rows):
         Raises:
             ManifestError: If there is no such column, or a row is damaged.
         """
-        wanted = known(columns)
+        wanted = check_columns(columns)
         by_op = ds.field("op") == op
         if anywhere:
             by_op = pc.match_substring(ds.field("ops"), f'"op":{json.dumps(op)}')
@@ -125,7 +125,7 @@ class Walks(Rows):
             return self.to_pandas(wanted, by_op)
         source = "ops" if anywhere else "params"
         batches = self.scan(list(dict.fromkeys([*wanted, source])), by_op)
-        return frame_of(_with_params(batches, op, where, source, wanted), wanted)
+        return to_frame(_with_params(batches, op, where, source, wanted), wanted)
 
     def _row(self, output: Output) -> "pd.Series[Any]":
         if isinstance(output, str) or not {"source_key", "parent_id"} <= set(output.index):

@@ -4,7 +4,6 @@ Needs ``kaleidoscope[webdataset]``. For single images out of tars see
 :class:`kaleidoscope.loaders.torch.ImageDataset`.
 """
 
-import io
 import random
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from kaleidoscope.errors import LoaderError
 from kaleidoscope.loaders.rows import class_indices, class_names, open_destination, select_rows
 from kaleidoscope.loaders.torch import to_tensor
 from kaleidoscope.outputs import decode_output
-from kaleidoscope.stores import Store
+from kaleidoscope.stores import RangeFile, Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,15 +109,16 @@ class _TarReader:
     def _read(self, store: Store, tar_key: str) -> Iterator[tuple[Any, int]]:
         labels = self._labels[tar_key]
         num_left = len(labels)
-        with tarfile.open(fileobj=_Stream(store, tar_key), mode="r|", bufsize=READ_SIZE) as tar:
+        file = RangeFile(store, tar_key, store.head(tar_key).size)
+        with tarfile.open(fileobj=file, mode="r|", bufsize=READ_SIZE) as tar:
             for member in tar:
                 tar.members.clear()  # type: ignore[attr-defined] # else it holds all headers.
                 if member.offset_data not in labels:
                     continue
-                file = tar.extractfile(member)
-                if file is None:
+                content = tar.extractfile(member)
+                if content is None:
                     break
-                image = to_tensor(decode_output(file.read()))
+                image = to_tensor(decode_output(content.read()))
                 value = image if self._transform is None else self._transform(image)
                 yield value, int(labels[member.offset_data])
                 num_left -= 1
@@ -127,26 +127,3 @@ class _TarReader:
                 f"{store.uri}: {tar_key} has no members where the manifest says of {num_left} "
                 "images that they lie; was it replaced?"
             )
-
-
-class _Stream(io.RawIOBase):
-    """An object as a file that is read once from its begin, by ranges."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        super().__init__()
-        self._store = store
-        self._key = key
-        self._position = 0
-        self._size = store.head(key).size
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        rest = self._size - self._position
-        length = rest if size < 0 else min(size, rest)
-        if not length:
-            return b""
-        data = self._store.get_range(self._key, offset=self._position, length=length)
-        self._position += length
-        return data

@@ -14,6 +14,7 @@ from kaleidoscope.settings import Settings
 from kaleidoscope.stores._base import ObjectWriter, SkipListener, Store, StoredObject
 from kaleidoscope.stores._keys import InvalidKeyError, find_key_defect
 from kaleidoscope.stores._ordering import in_key_order
+from kaleidoscope.stores._range_file import RangeFile
 from kaleidoscope.stores._s3_connection import AssumedRole, S3Credentials
 from kaleidoscope.stores.local import (
     LINK_TO_ABOVE,
@@ -35,6 +36,7 @@ __all__ = [
     "InvalidKeyError",
     "LocalStore",
     "ObjectWriter",
+    "RangeFile",
     "S3Credentials",
     "S3Store",
     "SkipListener",

@@ -350,16 +350,17 @@ def test_few_runs_are_made_at_once(
     shards: Shards, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places, made = threading.Semaphore(RUNS_MADE_AT_ONCE), list[FlowRun]()
+    all_in = threading.Barrier(RUNS_MADE_AT_ONCE)
 
     def make(*_: object, **__: object) -> FlowRun:
         assert places.acquire(blocking=False), "too many at once"
-        time.sleep(0.05)  # For the others to come in.
+        all_in.wait(DEADLINE_S)
         made.append(make_run(client, shards))
         places.release()
         return made[-1]
 
     monkeypatch.setattr(client, "create_flow_run_from_deployment", make)
-    shards_at_once = 6
+    shards_at_once = 3 * RUNS_MADE_AT_ONCE
     with ThreadPoolExecutor(shards_at_once) as threads, ChildRuns(client, limits=PATIENT) as runs:
         deployment = ShardDeployment(
             client,
