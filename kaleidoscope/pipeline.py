@@ -82,8 +82,8 @@ def make_plan(
     Raises:
         PlanError: If there is no image, or the destination holds another recipe's images.
     """
-    committed = () if destination is None else _earlier_runs(source, destination, recipe).committed
-    return _plan(source, destination, recipe, options, committed=committed)
+    earlier = _NO_RUNS if destination is None else _earlier_runs(source, destination, recipe)
+    return _plan(source, destination, recipe, options, earlier=earlier)
 
 
 def start_run(
@@ -118,9 +118,7 @@ def start_run(
         upon=earlier.committed,
     )
     new = _NewRun(destination, request)
-    plan = _plan(
-        source, destination, recipe, options, committed=earlier.committed, save=new.save_shard
-    )
+    plan = _plan(source, destination, recipe, options, earlier=earlier, save=new.save_shard)
     if not plan.num_shards:  # All is done, and what is done was committed by someone.
         return Run(load_request(destination, earlier.committed[-1]), plan)
     run = Run(new.request, plan)
@@ -372,6 +370,11 @@ class _EarlierRuns:
     """The newest run, if it was planned to make the same and did not commit."""
     newest: str | None
     """The newest of all, those whose planning never ended included."""
+    forbidden_labels: frozenset[str]
+    """In a ``not_for`` of those that are committed."""
+
+
+_NO_RUNS = _EarlierRuns((), None, None, frozenset())
 
 
 def _earlier_runs(source: Store, destination: Store, recipe: Recipe) -> _EarlierRuns:
@@ -379,6 +382,7 @@ def _earlier_runs(source: Store, destination: Store, recipe: Recipe) -> _Earlier
     # Without a plan there is no image, and nobody but who made such a run may go on with it.
     planned = [entry for entry in entries if entry.is_planned]
     interrupted = None
+    forbidden_labels: set[str] = set()
     with ThreadPoolExecutor(NUM_READERS) as readers:
         requests = list(readers.map(lambda entry: load_request(destination, entry.run_id), planned))
     for entry, request in zip(planned, requests, strict=True):
@@ -386,10 +390,13 @@ def _earlier_runs(source: Store, destination: Store, recipe: Recipe) -> _Earlier
         # One of a smaller recipe is left as it is: this recipe's run makes all that it would.
         makes_the_same = request.matches(source.uri, recipe)
         interrupted = entry.run_id if makes_the_same and not entry.is_committed else None
+        if entry.is_committed:
+            forbidden_labels |= request.recipe.forbidden_labels
     return _EarlierRuns(
         committed=tuple(entry.run_id for entry in planned if entry.is_committed),
         interrupted=interrupted,
         newest=entries[-1].run_id if entries else None,
+        forbidden_labels=frozenset(forbidden_labels),
     )
 
 
@@ -420,14 +427,15 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     recipe: Recipe,
     options: StartOptions,
     *,
-    committed: Sequence[str],
+    earlier: _EarlierRuns,
     save: Callable[[Shard], None] | None = None,
 ) -> Plan:
     listing = SourceListing(source, destination, masks=recipe.masks_folder)
     # Where there is no destination nothing is committed, and the store is not asked.
-    history = History(source if destination is None else destination, committed)
+    history = History(source if destination is None else destination, earlier.committed)
     labels = Labels() if recipe.targets is None else load_labels(source, recipe.targets, listing)
-    _check_forbidden(recipe, listing, labels)
+    # A label that an earlier run knew may have lost its sources since.
+    _check_forbidden(recipe.forbidden_labels - earlier.forbidden_labels, listing, labels)
     missing = MissingSources(
         listing, history, recipe, retry_failed=options.retry_failed, labels=labels
     )
@@ -476,13 +484,15 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     )
 
 
-def _check_forbidden(recipe: Recipe, listing: Iterable[ObjectInfo], labels: Labels) -> None:
-    """Refuse a label in ``not_for`` that no source has, which would forbid nothing.
+def _check_forbidden(
+    forbidden: Iterable[str], listing: Iterable[ObjectInfo], labels: Labels
+) -> None:
+    """Refuse a label of a ``not_for`` that no source has, which would forbid nothing.
 
     Raises:
         PlanError: If there is one.
     """
-    unknown = set(recipe.forbidden_labels)
+    unknown = set(forbidden)
     if not unknown:
         return
     for info in listing:

@@ -3,7 +3,8 @@
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from tests.data_sets import NOW, Place
 
 DAY = timedelta(days=1)
 KEYS = ("cats/0.jpg", "cats/1.jpg", "flat.jpg")
-IMAGES = {key: image_files.opencv(".jpg", image_files.picture(30, 41)) for key in KEYS}
+ONE = image_files.opencv(".jpg", image_files.picture(30, 41))
+IMAGES = dict.fromkeys(KEYS, ONE)
 
 
 def recipe(key: str = "labels.csv", **fields: Any) -> Any:
@@ -282,6 +284,10 @@ def nodes_of(place: Place) -> dict[str, set[str]]:
     return {str(key): set(nodes) for key, nodes in place.rows().groupby("source_key")["node"]}
 
 
+def folders(steps: Sequence[Any], **fields: Any) -> Recipe:
+    return Recipe.from_mapping({"transforms": steps, "normalize": {"side": 16}, **fields})
+
+
 def test_a_step_is_not_for_some_labels(place: Place) -> None:
     write(place, "file_name,label\ncats/0.jpg,left\nflat.jpg,right\n")
     every_node = {"root", "a", "b1", "b2", "ab1", "ab2"}
@@ -299,7 +305,7 @@ def test_a_step_is_not_for_some_labels(place: Place) -> None:
 
 def test_a_folder_is_a_label_that_a_step_may_not_be_for(place: Place) -> None:
     steps = [{"name": "HorizontalFlip", "not_for": ["cats"]}]
-    place.run(Recipe.from_mapping({"transforms": steps, "normalize": {"side": 16}}))
+    place.run(folders(steps))
     roots = {"cats/0.jpg": {"root"}, "cats/1.jpg": {"root"}}
     assert nodes_of(place) == {**roots, "flat.jpg": {"root", "a"}}
 
@@ -309,6 +315,20 @@ def test_a_label_that_no_source_has_forbids_nothing_in_silence(place: Place) -> 
     with pytest.raises(PlanError, match=r"labels that no source has \(left\)"):
         place.start(flips())
     assert not list_runs(place.destination)
+
+
+def test_a_label_that_a_step_is_not_for_may_lose_its_sources(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {f"{name}/0.jpg": ONE for name in ("cats", "dogs")})
+    steps: list[Any] = ["Rotate", {"name": "HorizontalFlip", "not_for": ["dogs"]}]
+    place.run(folders(steps))
+    place.source.delete(["dogs/0.jpg"])
+    place.source.put("fish/0.jpg", ONE)
+    retry = replace(data_sets.MANY_SHARDS, retry_failed=True)
+    assert place.start(folders(steps), retry, now=NOW + DAY).plan.num_gone == 1
+    assert place.run(folders(steps), now=NOW + DAY).num_outputs == 4
+    typo = [*steps, {"name": "ToGray", "not_for": ["dogs", "fsh"]}]
+    with pytest.raises(PlanError, match=r"labels that no source has \(fsh\)"):
+        place.start(folders(typo), now=NOW + 2 * DAY)
 
 
 def test_a_source_with_images_that_its_new_label_forbids_is_refused(place: Place) -> None:
