@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +61,8 @@ class SplitOptions:
     """Splits that get the original of each source only."""
 
     def __post_init__(self) -> None:
+        if self.by not in get_args(By):
+            raise SplitError(f"by is one of {', '.join(get_args(By))}; got {self.by!r}")
         if unknown := [name for name in self.originals_only if name not in SPLITS]:
             raise SplitError(f"originals_only names splits {unknown}; there are {[*SPLITS]}")
 

@@ -92,6 +92,8 @@ def test_a_split_without_originals_among_the_outputs_is_refused(tmp_path: Path) 
         lineage.split(0.4, 0.3, 0.3)
     rows = lineage.split(0.4, 0.3, 0.3, originals_only=())
     assert len(rows) == 10
+    with pytest.raises(SplitError, match="source, near_duplicate; got 'near_duplicates'"):
+        lineage.split(by="near_duplicates")  # type: ignore[arg-type] # a notebook checks none.
     with pytest.raises(SplitError, match=r"originals_only names splits \['valid'\]"):
         lineage.split(originals_only=["valid"])
     with pytest.raises(ManifestError, match=r"no columns \['breed'\]"):
