@@ -80,7 +80,8 @@ def make_plan(
         options: How to cut the run.
 
     Raises:
-        PlanError: If there is no image, or the destination holds another recipe's images.
+        PlanError: If there is no image, the recipe makes none of those that are there, or the
+            destination holds another recipe's images.
     """
     earlier = _NO_RUNS if destination is None else _earlier_runs(source, destination, recipe)
     return _plan(source, destination, recipe, options, earlier=earlier)
@@ -102,7 +103,8 @@ def start_run(
         The run. If nothing is missing it is the newest one, with a plan without shards.
 
     Raises:
-        PlanError: If there is no image, or the destination holds another recipe's images.
+        PlanError: If there is no image, the recipe makes none of those that are there, or the
+            destination holds another recipe's images.
     """
     earlier = _earlier_runs(source, destination, recipe)
     if earlier.interrupted is not None:
@@ -466,6 +468,12 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
     if not num_sources and not missing.num_done:
         others = ", ".join(f"{n} {reason}" for reason, n in listing.left_out.items())
         raise PlanError(f"there is no image under {source.uri}; left out: {others or 'nothing'}")
+    if not num_sources and not earlier.committed:
+        raise PlanError(
+            f"the recipe makes no image of any of the {missing.num_done} sources under "
+            f"{source.uri}: not_for forbids all nodes that it selects; name fewer labels, or set "
+            "select.keep_original"
+        )
     return Plan(
         num_sources=num_sources,
         num_done=missing.num_done,

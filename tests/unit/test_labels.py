@@ -317,6 +317,18 @@ def test_a_label_that_no_source_has_forbids_nothing_in_silence(place: Place) -> 
     assert not list_runs(place.destination)
 
 
+def test_a_recipe_that_is_for_no_source_at_all_is_refused(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"cats/0.jpg": ONE})
+    none = folders(
+        [{"name": "HorizontalFlip", "not_for": ["cats"]}], select={"keep_original": False}
+    )
+    with pytest.raises(PlanError, match=r"of any of the 1 sources .*: not_for forbids all"):
+        place.start(none)
+    assert not list_runs(place.destination)
+    place.source.put("dogs/0.jpg", ONE)
+    assert place.run(none).num_outputs == 1
+
+
 def test_a_label_that_a_step_is_not_for_may_lose_its_sources(tmp_path: Path) -> None:
     place = data_sets.local(tmp_path, {f"{name}/0.jpg": ONE for name in ("cats", "dogs")})
     steps: list[Any] = ["Rotate", {"name": "HorizontalFlip", "not_for": ["dogs"]}]
