@@ -14,6 +14,7 @@ its copies. A source keeps its split when others are added:
 
 import hashlib
 import math
+import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +41,9 @@ its length times n by O(log n), tried with usual shares by at most 6 up to a mil
 
 _OUTPUT_NAME = re.compile(r"(?P<source>.*-[0-9a-f]{8})-(?:root|(?:[a-z][0-9]?)+)\.[A-Za-z0-9.]+")
 """The name of an output, as :func:`kaleidoscope.identity.output_key` makes it."""
+
+_FROM_ELSEWHERE = re.compile(r"/|\.\.(?:/|$)|[A-Za-z][A-Za-z0-9+.-]*:/")
+"""What begins an absolute path, a URI, or a path out of the folder."""
 
 _MOST_SHOWN = 5
 
@@ -206,15 +210,34 @@ def audit_names(names: Iterable[str]) -> None:
 
     Raises:
         SplitLeakError: With the offending names, if it leaks.
-        SplitError: If a name has no folder or is not that of an output.
+        SplitError: If a name has no folder, is an absolute path, or is not that of an output.
     """
     import pandas as pd  # noqa: PLC0415 -- half a second, for who audits only.
 
-    paths = [name for name in names if not name.startswith("_kaleidoscope/")]
-    if bare := [path for path in paths if "/" not in path]:
-        raise SplitError(f"a split is the first folder of a name; there is none in {bare[0]!r}")
-    splits = [path.partition("/")[0] for path in paths]
-    audit_split(pd.DataFrame({"path": paths, "split": splits}, dtype="str"))
+    given = pd.Series(list(names), dtype="str")
+    paths = given.map(_normalize)
+    is_named = ~paths.str.startswith("_kaleidoscope/")
+    given, paths = given[is_named], paths[is_named]
+    if not (bare := given[~paths.str.contains("/", regex=False)]).empty:
+        raise SplitError(
+            f"a split is the first folder of a name; there is none in {bare.iloc[0]!r}"
+        )
+    audit_split(pd.DataFrame({"path": given, "split": paths.str.partition("/")[0]}))
+
+
+def _normalize(name: str) -> str:
+    """Return a name with the slashes of keys, and with a split as its first folder.
+
+    Raises:
+        SplitError: If it does not begin at the folder of the splits.
+    """
+    path = posixpath.normpath(name.replace("\\", "/"))
+    if _FROM_ELSEWHERE.match(path):
+        raise SplitError(
+            f"names must be relative to the folder of the splits, such as train/cats/…; got "
+            f"{name!r}, of which no folder is known to be the split"
+        )
+    return path
 
 
 def _sources_of(rows: "pd.DataFrame") -> "pd.Series[str]":
@@ -228,7 +251,8 @@ def _sources_of(rows: "pd.DataFrame") -> "pd.Series[str]":
             "an audit needs source_id, output_key, file_name or path to tell sources by; "
             f"there are {[*rows.columns]}"
         )
-    names = rows[column].astype("str").str.rpartition("/")[2]
+    # Paths of Windows have backslashes; no key has one.
+    names = rows[column].astype("str").str.replace("\\", "/", regex=False).str.rpartition("/")[2]
     sources = names.str.extract(f"^{_OUTPUT_NAME.pattern}$")["source"]
     if sources.isna().any():
         unknown = rows.loc[sources.isna(), column]

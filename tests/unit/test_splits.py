@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -225,6 +226,25 @@ def test_an_audit_finds_any_file_in_another_folder(data: st.DataObject, count: i
         audit_names(names)
     assert names[stray] in list(caught.value.rows["path"])
     assert len(caught.value.rows) == 4
+
+
+TORN = ("train/x-1f3a9c2b-a.jpg", "val/x-1f3a9c2b-b.jpg")
+
+
+@pytest.mark.parametrize("write", [lambda name: f"./{name}", lambda name: name.replace("/", "\\")])
+def test_an_audit_finds_a_leak_however_paths_are_written(write: Callable[[str], str]) -> None:
+    names = [write(name) for name in TORN]
+    with pytest.raises(SplitLeakError, match="in train, val") as caught:
+        audit_names(names)
+    assert list(caught.value.rows["path"]) == names
+    with pytest.raises(SplitLeakError, match="in train, val"):
+        audit_split(pd.DataFrame({"path": names, "split": ["train", "val"]}))
+
+
+@pytest.mark.parametrize("folder", ["/data/", "C:\\data\\", "s3://bucket/", "../", "train/../../"])
+def test_a_name_of_which_no_folder_is_known_to_be_the_split_is_refused(folder: str) -> None:
+    with pytest.raises(SplitError, match="relative to the folder of the splits"):
+        audit_names([f"{folder}{name}" for name in TORN])
 
 
 def test_an_audit_finds_copies_of_one_source() -> None:
