@@ -180,12 +180,18 @@ def audit_split(
 
     Raises:
         SplitLeakError: With the offending rows, if it leaks.
-        SplitError: If there is no such column, or a row's source cannot be told.
+        SplitError: If there is no such column, no row has a split, or a row's source cannot be
+            told.
     """
     needed = {column, *(["node"] if originals_only else [])}
     if missing := sorted(needed - set(rows.columns)):
         raise SplitError(f"there is no column {missing[0]!r} to audit; there are {[*rows.columns]}")
     used = rows[rows[column].notna()]
+    if used.empty:
+        raise SplitError(
+            f"no row has a split in {column!r}, so there is nothing to audit; there are "
+            f"{len(rows):,} rows"
+        )
     for names, what in _families(used):
         is_torn = used[column].groupby(names).transform("nunique") > 1
         if is_torn.any():
@@ -210,12 +216,13 @@ def audit_names(names: Iterable[str]) -> None:
 
     Raises:
         SplitLeakError: With the offending names, if it leaks.
-        SplitError: If a name has no folder, is an absolute path, or is not that of an output.
+        SplitError: If there is no name, or one has no folder, is an absolute path or is not that
+            of an output.
     """
     import pandas as pd  # noqa: PLC0415 -- half a second, for who audits only.
 
     given = pd.Series(list(names), dtype="str")
-    paths = given.map(_normalize)
+    paths = pd.Series([_normalize(name) for name in given], dtype="str")
     is_named = ~paths.str.startswith("_kaleidoscope/")
     given, paths = given[is_named], paths[is_named]
     if not (bare := given[~paths.str.contains("/", regex=False)]).empty:

@@ -276,6 +276,11 @@ def test_what_cannot_be_audited_is_refused() -> None:
     rows = outputs(2)
     with pytest.raises(SplitError, match="no column 'fold' to audit"):
         audit_split(rows, column="fold")
+    for nothing in (rows.iloc[:0], rows.assign(split=None)):
+        with pytest.raises(SplitError, match="no row has a split in 'split'"):
+            audit_split(nothing)
+    with pytest.raises(SplitError, match="no row has a split"):
+        audit_names([])
     with pytest.raises(SplitError, match="to tell sources by"):
         audit_split(rows[["node", "split"]])
     with pytest.raises(SplitError, match=r"for example 'train/cat\.jpg'"):

@@ -98,6 +98,8 @@ def test_what_an_audit_cannot_tell_is_wrong_input(
 ) -> None:
     table = tmp_path / "table.csv"
     table.write_text('"')
+    header = tmp_path / "header.csv"
+    header.write_text("output_key,split\n")
     tars = tmp_path / "tars" / "train"
     tars.mkdir(parents=True)
     (tars / "000000.tar").write_bytes(b"")
@@ -109,6 +111,7 @@ def test_what_an_audit_cannot_tell_is_wrong_input(
         ([made], "is a destination of runs"),
         ([made, "--column", "split"], "a table is a .csv or .parquet file"),
         ([table, "--column", "split"], "cannot be read"),
+        ([header, "--column", "split"], "no row has a split"),
     ]
     for arguments, message in cases:
         code, _, messages = command("audit", *arguments)
