@@ -221,15 +221,12 @@ def audit_names(names: Iterable[str]) -> None:
     """
     import pandas as pd  # noqa: PLC0415 -- half a second, for who audits only.
 
-    given = pd.Series(list(names), dtype="str")
-    paths = pd.Series([_normalize(name) for name in given], dtype="str")
-    is_named = ~paths.str.startswith("_kaleidoscope/")
-    given, paths = given[is_named], paths[is_named]
-    if not (bare := given[~paths.str.contains("/", regex=False)]).empty:
-        raise SplitError(
-            f"a split is the first folder of a name; there is none in {bare.iloc[0]!r}"
-        )
-    audit_split(pd.DataFrame({"path": given, "split": paths.str.partition("/")[0]}))
+    normalized = ((name, _normalize(name)) for name in names)
+    paths = [pair for pair in normalized if not pair[1].startswith("_kaleidoscope/")]
+    if bare := [name for name, path in paths if "/" not in path]:
+        raise SplitError(f"a split is the first folder of a name; there is none in {bare[0]!r}")
+    rows = [(name, path.partition("/")[0]) for name, path in paths]
+    audit_split(pd.DataFrame(rows, columns=["path", "split"], dtype="str"))
 
 
 def _normalize(name: str) -> str:
