@@ -211,6 +211,7 @@ class ChildRuns:
         try:
             self._settle()
             if inspect:
+                self._settle_deleted()
                 self._settle_done()
                 self._give_up_overdue()
         except (httpx.HTTPError, PrefectException, KaleidoscopeError) as error:
@@ -221,6 +222,14 @@ class ChildRuns:
         for run in self._read(TERMINAL_STATES):
             if run.state is not None:
                 self._wake(run.id, run.state)
+
+    def _settle_deleted(self) -> None:
+        with self._lock:
+            waiting = list(self._waiters)
+        there = {run.id for run in self._read(list(StateType))}
+        for run_id in waiting:
+            if run_id not in there:
+                self._wake(run_id, Crashed(message="its flow run was deleted"))
 
     def _settle_done(self) -> None:
         with self._lock:
@@ -337,7 +346,8 @@ class ShardDeployment:
     def _attach(self, shard: int, parameters: Mapping[str, Any], replaced: int) -> FlowRun:
         """Return the shard's run after ``replaced`` others; made by whoever asks first."""
         name = f"shard-{shard:05d}"
-        key = f"{shard}:{replaced}" if replaced else f"{shard}"
+        # With the data set's run, since a flow run that goes again may have another one to do.
+        key = f"{self._run_id}:{shard}" + (f":{replaced}" if replaced else "")
         # The id of the mapped task will not do as the parent, since task runs are recorded later
         # than they start; run_deployment's own placeholder counts calls in the order of threads.
         parent = self._client.create_task_run(

@@ -82,7 +82,7 @@ class Shards:
         file = self.folder / f"tries-{shard}"
         return len(file.read_text().splitlines()) if file.exists() else 0
 
-    def run(self, *shards: int) -> None:
+    def run(self, *shards: int, run_id: str = "a-run") -> None:
         """Run shards at the same time and raise what the first that is not done says."""
         parameters = [{"folder": str(self.folder), "shard": shard} for shard in shards]
         with (
@@ -94,7 +94,7 @@ class Shards:
                 children,
                 deployment=self.deployment,
                 parent_run_id=self.parent_run_id,
-                run_id="a-run",
+                run_id=run_id,
             )
             done = [partial(self.is_done, shard) for shard in shards]
             states = list(threads.map(deployment.run, shards, parameters, done))
@@ -157,6 +157,17 @@ def test_a_run_that_says_completed_goes_again_if_its_part_is_missing(shards: Sha
     shards.run(0)
     assert shards.tries(0) == 2
     assert shards.is_done(0)
+
+
+def test_a_parent_that_has_another_run_to_do_gets_shards_of_its_own(
+    shards: Shards, tmp_path: Path
+) -> None:
+    shards.run(0)
+    (tmp_path / "other").mkdir()
+    other = Shards(shards.client, shards.deployment, shards.parent_run_id, tmp_path / "other")
+    other.run(0, run_id="another-run")
+    assert other.is_done(0)
+    assert len(shards.children()) == 2
 
 
 def test_the_toy_refuses_as_the_shard_does() -> None:
@@ -250,6 +261,23 @@ def test_a_shard_that_stands_still_is_cancelled_and_taken_for_dead(
     with ChildRuns(client, limits=at_once, poll_interval_s=0.01) as runs:
         assert runs.wait(run.id, never).is_crashed()
     assert client.read_flow_run(run.id).state_type == StateType.CANCELLING
+
+
+def test_a_shard_whose_run_was_deleted_is_lost(shards: Shards, client: SyncPrefectClient) -> None:
+    deleted, there = make_run(client, shards), make_run(client, shards)
+    client.delete_flow_run(deleted.id)
+    often = Limits(pending=HOUR, running=timedelta(milliseconds=1))
+    with (
+        ChildRuns(client, limits=often, poll_interval_s=0.01) as runs,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        other = thread.submit(runs.wait, there.id, never)
+        state = runs.wait(deleted.id, never)
+        assert state.is_crashed()
+        assert state.message == "its flow run was deleted"
+        assert not other.done()
+        client.set_flow_run_state(there.id, Completed(), force=True)
+        assert other.result(DEADLINE_S).is_completed()
 
 
 def test_a_shard_that_never_starts_is_given_up_with_what_the_worker_said_of_its_pod(
