@@ -29,7 +29,7 @@ from kaleidoscope.memory import predict_peak_bytes
 from kaleidoscope.pipeline import commit_run, make_plan, pending_shards, start_run
 from kaleidoscope.planning import Plan
 from kaleidoscope.recipe import Recipe
-from kaleidoscope.runs import Report, Run, list_runs
+from kaleidoscope.runs import Report, Run, list_runs, load_request
 from kaleidoscope.settings import available_cpus
 from kaleidoscope.stores import Store
 from kaleidoscope.summary import describe_idle, describe_plan
@@ -114,11 +114,8 @@ def start(form: AugmentForm, source: Store, destination: Store, recipe: Recipe) 
         PlanError: If the form forbids it: something is there already, or too much would be made.
     """
     logger = get_run_logger()
-    if form.existing == "refuse" and (runs := list_runs(destination)):
-        raise PlanError(
-            f"existing is refuse, and {destination.uri} holds run {runs[-1].run_id}; choose "
-            "another destination, or only-new"
-        )
+    if form.existing == "refuse":
+        refuse_existing(destination)
     options = form.start_options()
     if form.limits.max_images is not None:
         plan = make_plan(source, destination, recipe, options=replace(options, num_measured=0))
@@ -135,6 +132,28 @@ def start(form: AugmentForm, source: Store, destination: Store, recipe: Recipe) 
     else:
         logger.info("%s", describe_idle(run.plan))
     return run
+
+
+def refuse_existing(destination: Store) -> None:
+    """Refuse a destination that holds a run; not one that an earlier try of this flow run made.
+
+    Raises:
+        PlanError: If there is one.
+    """
+    runs = list_runs(destination)
+    if runs and flow_run.run_count > 1:
+        with get_client(sync_client=True) as client:
+            created = client.read_flow_run(UUID(flow_run.id)).created
+        runs = tuple(
+            run
+            for run in runs
+            if created is None or load_request(destination, run.run_id).created_at < created
+        )
+    if runs:
+        raise PlanError(
+            f"existing is refuse, and {destination.uri} holds run {runs[-1].run_id}; choose "
+            "another destination, or only-new"
+        )
 
 
 def placement(form: AugmentForm, places: Places) -> Placement:

@@ -1,5 +1,6 @@
 """The flow in this process, against a real server."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,9 +12,10 @@ from prefect.client.schemas.objects import State
 import kaleidoscope
 from flows import augment as augment_module
 from flows import execution
-from flows.augment import augment
-from kaleidoscope.errors import AccessError, RunError, StoreError
+from flows.augment import augment, refuse_existing
+from kaleidoscope.errors import AccessError, PlanError, RunError, StoreError
 from kaleidoscope.pipeline import run_shard
+from kaleidoscope.stores import open_store
 
 RECIPE = """
 normalize: {side: 32}
@@ -89,6 +91,23 @@ def test_a_run_with_a_hopeless_shard_fails_and_the_next_one_does_only_that_shard
     augment(source=str(photos), destination=str(out), custom_recipe=RECIPE, replicas=3)
     assert sorted(calls) == [0, 1, 1, 2]
     assert len(hashes(out)) == 16
+
+
+def test_a_destination_that_is_to_be_new_may_hold_what_an_earlier_try_of_the_run_made(
+    photos: Path, tmp_path: Path, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"source": str(photos), "destination": str(tmp_path / "out"), "custom_recipe": RECIPE}
+    tried = client.create_flow_run(augment, parameters=place)
+    augment(**place, existing="refuse")
+    later = client.create_flow_run(augment, parameters=place)
+    with pytest.raises(PlanError, match=r"existing is refuse, and .*/out holds run 20"):
+        augment(**place, existing="refuse")
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", "2")
+    destination = open_store(place["destination"])
+    for flow_run, is_refused in ((tried, False), (later, True)):
+        monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", str(flow_run.id))
+        with pytest.raises(PlanError) if is_refused else nullcontext():
+            refuse_existing(destination)
 
 
 def test_too_many_broken_sources_fail_the_run_after_its_commit(
