@@ -12,7 +12,7 @@ from flows.lease import at_work
 from flows.markdown import table
 from flows.places import Places
 from kaleidoscope.card import refresh_card
-from kaleidoscope.errors import ManifestError
+from kaleidoscope.errors import ManifestError, SettingsError
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.pruning import Pruning, look, prune
 from kaleidoscope.runs import load_request
@@ -70,7 +70,11 @@ def do_verify(form: MaintainForm, places: Places, destination: Store) -> Verific
     if form.repair:
         turn = at_work(destination, wait_s=60 * form.wait_minutes)
     with turn:
-        return verify(destination, options=options, open_source=places.open)
+        return verify(
+            destination,
+            options=options,
+            open_source=lambda recorded: open_source(form, places, recorded),
+        )
 
 
 def do_prune(form: MaintainForm, places: Places, destination: Store) -> Pruning:
@@ -81,7 +85,8 @@ def do_prune(form: MaintainForm, places: Places, destination: Store) -> Pruning:
         RunError: If a run waits to be finished, or there is no source at all.
         ManifestError: If nothing is committed there.
     """
-    source = places.open(load_request(destination, Lineage(destination).runs[-1]).source)
+    recorded = load_request(destination, Lineage(destination).runs[-1]).source
+    source = open_source(form, places, recorded)
     if not form.delete:
         return look(source, destination)
     with at_work(destination, wait_s=60 * form.wait_minutes) as lease:
@@ -89,6 +94,21 @@ def do_prune(form: MaintainForm, places: Places, destination: Store) -> Pruning:
         if (trouble := refresh_card(destination)) is not None:
             get_run_logger().warning("%s", trouble)
     return pruning
+
+
+def open_source(form: MaintainForm, places: Places, recorded: str) -> Store:
+    """Return where the photographs are; a run records the place, but not the block that opens it.
+
+    Raises:
+        SettingsError: If the form names another place than the runs recorded, or none that can be.
+    """
+    store = places.open(form.source or recorded)
+    if store.uri != recorded:
+        raise SettingsError(
+            f"the images were made of {recorded}, and source is {store.uri}; leave it empty, or "
+            "name the block whose bucket and prefix lead there"
+        )
+    return store
 
 
 def verification_page(found: Verification) -> str:

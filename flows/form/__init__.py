@@ -6,10 +6,10 @@ flat models, closed sets and bounded numbers well, and unions not, so there are 
 """
 
 from pathlib import PurePosixPath
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from flows.form._fields import Fields, asks
 from flows.form._recipe import RecipeFields
@@ -113,6 +113,16 @@ def run_title(source: str, recipe_name: str) -> str:
 class AugmentForm(_Dispatch, _Access, RecipeFields, _Photographs):
     """What a run is asked to do."""
 
+    @model_validator(mode="after")
+    def _patient_enough(self) -> Self:
+        if self.execution == "work-pool" and 60 * self.shard_minutes > self.shard_time_limit_s:
+            raise ValueError(
+                f"shard_minutes is {self.shard_minutes:g}, and a shard is given up after "
+                f"shard_time_limit_s = {self.shard_time_limit_s:g} seconds; raise that, or make "
+                "shards smaller"
+            )
+        return self
+
 
 class _Previewed(_Photographs):
     destination: str = Field(
@@ -139,6 +149,12 @@ class _Maintained(Fields):
         title="Destination",
         description="Where the images and their manifest are: s3://bucket/prefix, a folder, or "
         "block://name/prefix of an S3 Bucket block.",
+    )
+    source: str = Field(
+        default="",
+        title="Source",
+        description="Where the photographs are, if a block has to open it: block://name/prefix. "
+        "Empty takes the place that the runs recorded.",
     )
     job: MaintenanceJob = Field(
         default="verify",

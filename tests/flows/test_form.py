@@ -134,6 +134,7 @@ def test_every_transform_can_be_chosen_as_it_is(op: str) -> None:
         ({"custom_recipe": TEXT, "transforms": [{"op": "Rotate"}]}, "both given"),
         ({"existing": "overwrite"}, "existing.*only-new"),
         ({"endpoint_url": "minio:9000"}, "endpoint"),
+        ({"execution": "work-pool", "shard_minutes": 61}, "shard_minutes is 61.*= 3600"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_field(fields: dict[str, Any], message: str) -> None:

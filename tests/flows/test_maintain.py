@@ -9,11 +9,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 from prefect.utilities.callables import parameter_schema
+from prefect_aws.s3 import S3Bucket
 
 import kaleidoscope
 from flows.augment import augment
 from flows.maintain import maintain
-from kaleidoscope.errors import LeaseError, ManifestError
+from kaleidoscope.errors import LeaseError, ManifestError, SettingsError
 from kaleidoscope.lease import Holder, hold
 from kaleidoscope.stores import open_store
 
@@ -71,6 +72,17 @@ def test_a_missing_image_fails_the_run_and_is_named(client: SyncPrefectClient, m
     assert state.is_completed()
     assert "| repaired | 1 |" in page
     assert gone.exists()
+
+
+def test_photographs_are_opened_by_the_block_that_is_named(
+    client: SyncPrefectClient, made: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_S3_ANONYMOUS", "true")
+    S3Bucket(bucket_name="some-bucket").save("photographs-elsewhere", overwrite=True)
+    with pytest.raises(SettingsError, match=r"made of .*photos, and source is s3://some-bucket/a"):
+        maintain(destination=str(made), job="prune", source="block://photographs-elsewhere/a")
+    state, _ = done(client, made, replay=True, source=photos.as_uri())
+    assert state.is_completed()
 
 
 def test_a_prune_deletes_nothing_unless_it_is_asked_to(
