@@ -137,6 +137,10 @@ class ManifestError(KaleidoscopeError):
     """A manifest or one of its parts is missing, damaged or contradicts another."""
 
 
+class TarError(KaleidoscopeError):
+    """A tar is not laid out as one: a header is damaged, or its end is missing."""
+
+
 class RunError(KaleidoscopeError):
     """A run cannot be finished; what is done is kept and the run can be resumed."""
 

@@ -8,17 +8,21 @@ Layout of a tar: POSIX.1-2001, "pax Interchange Format", https://pubs.opengroup.
 """
 
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from kaleidoscope.stores import ObjectWriter, Store
+from kaleidoscope.errors import TarError
+from kaleidoscope.stores import ObjectWriter, RangeFile, Store
 
 MAX_TAR_SIZE = 512 * 1024 * 1024
 """Bytes after which the next sample begins another tar: few enough to be shuffled as files, many
 enough to be read in one go."""
+
+READ_SIZE = 1024 * 1024
+"""Bytes of a tar that :func:`read_members` asks for at once, at most."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
@@ -125,8 +129,98 @@ class TarSeries:
         if self._writer is not None:
             with self._stack:  # Left without an error, it makes the tar appear.
                 self._check()
-                self._writer.write(_END + bytes(-(self._size + len(_END)) % tarfile.RECORDSIZE))
+                self._writer.write(_end(self._size))
             self._writer = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a tar that is being read."""
+
+    name: str
+    offset: int
+    """Bytes from the start of the tar to the member's data."""
+    length: int
+    """Bytes of the data."""
+    _tar: tarfile.TarFile
+    _info: tarfile.TarInfo
+
+    def read(self) -> bytes:
+        """Return the data, as long as the next member was not asked for.
+
+        Raises:
+            TarError: If the tar ends before.
+            StoreError: If it cannot be read.
+        """
+        try:
+            content = self._tar.extractfile(self._info)
+            return b"" if content is None else content.read()
+        except tarfile.TarError as error:
+            raise TarError(f"the data of {self.name} are cut short: {error}") from error
+
+
+def read_members(store: Store, tar_key: str, *, start: int, stop: int) -> Iterator[Member]:
+    """Yield the members of a part of a tar, in one pass and in little memory.
+
+    Args:
+        store: Where the tar is.
+        tar_key: The tar's.
+        start: Bytes from its start to the header of a member.
+        stop: Bytes to the end of a member's data; the tar has at least so many.
+
+    Raises:
+        TarError: If a header is damaged.
+        StoreError: If it cannot be read.
+    """
+    position = yield from _walk(store, tar_key, start, stop)
+    if position < stop:
+        raise TarError(f"there is no whole header at byte {position}")
+
+
+def read_last_members(store: Store, tar_key: str, *, start: int, size: int) -> Iterator[Member]:
+    """Yield the members from a byte on, and look whether the tar then ends as it was written.
+
+    Args:
+        store: Where the tar is.
+        tar_key: The tar's.
+        start: Bytes from its start to the header of a member, or to the end behind the last.
+        size: Bytes of the tar.
+
+    Raises:
+        TarError: If a header is damaged, or the end is not there.
+        StoreError: If it cannot be read.
+    """
+    position = yield from _walk(store, tar_key, start, size)
+    end = _end(position)
+    rest = size - position
+    if rest != len(end) or store.get_range(tar_key, offset=position, length=rest) != end:
+        raise TarError(f"there is neither a whole header nor the tar's end at byte {position}")
+
+
+def _walk(store: Store, tar_key: str, start: int, stop: int) -> Generator[Member, None, int]:
+    """Yield members, and return where the next should begin."""
+    file = RangeFile(store, tar_key, stop)
+    position = file.seek(start)
+    try:
+        with tarfile.open(fileobj=file, mode="r|", bufsize=READ_SIZE) as tar:
+            # To tarfile a damaged header is the end, unless it is the first.
+            while position < stop and (info := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined] # else it holds all headers.
+                yield Member(info.name, start + info.offset_data, info.size, tar, info)
+                position = start + tar.offset
+    except (tarfile.TarError, ValueError) as error:
+        raise TarError(f"there is no whole header at byte {position}: {error}") from error
+    return position
+
+
+def padded(size: int) -> int:
+    """Return how many bytes of a tar so many bytes of data take."""
+    return size + -size % _BLOCK
+
+
+def _end(size: int) -> bytes:
+    """Return what ends a tar with so many bytes of members."""
+    return _END + bytes(-(size + len(_END)) % tarfile.RECORDSIZE)
 
 
 def _header(name: str, size: int) -> bytes:

@@ -8,11 +8,11 @@ ahead.
 import hashlib
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -23,6 +23,7 @@ from kaleidoscope.errors import (
     ObjectMissingError,
     SettingsError,
     StoreError,
+    TarError,
 )
 from kaleidoscope.identity import CARD_KEY, METADATA_KEY, RESERVED_FOLDER
 from kaleidoscope.increments import DoneSource, History, outdated_sources
@@ -41,11 +42,13 @@ from kaleidoscope.replay import (
 )
 from kaleidoscope.runs import list_runs, load_request
 from kaleidoscope.stores import Store, in_key_order
+from kaleidoscope.tars import Member, padded, read_last_members, read_members
 
 ProblemKind: TypeAlias = Literal[
     "missing",
     "wrong_size",
     "wrong_hash",
+    "damaged",
     "unknown_object",
     "source_gone",
     "source_changed",
@@ -61,7 +64,11 @@ EXAMPLES = 10
 """Problems of each kind that a report names."""
 
 _READ_AHEAD = 4
-"""Images for each worker."""
+"""Objects or parts of tars for each worker."""
+
+_PART_SIZE = 1024 * 1024
+_MOST_IN_PART = 64
+"""Bytes and files of a tar that are read together: few requests, and little memory."""
 
 _SOURCES_HELD = 4
 """Source files in memory; the outputs of a source lie next to each other in a manifest."""
@@ -72,6 +79,11 @@ _PLACE = ("output_key", "tar_key", "offset", "length", "size", "sha256")
 _MASK_PLACE = ("mask_key", "mask_offset", "mask_size", "mask_sha256")
 
 _TO_READ = (*_PLACE, *_MASK_PLACE)
+
+_DESCRIBED = ("output_id", "source_id", "source_key", "label", "node")
+_DESCRIBED_IN_JSON = ("objects", "attributes")
+"""What the JSON beside an image in a tar says, as its row does."""
+
 _TO_REPLAY = tuple(
     dict.fromkeys(
         (
@@ -111,7 +123,7 @@ class VerifyOptions:
     sources: bool = True
     """Compare the sources with the versions of which the outputs were made."""
     workers: int = 16
-    """Images read at a time."""
+    """Images, or parts of tars, read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,18 +332,11 @@ class _Checked:
 def _check_contents(
     lineage: Lineage, options: VerifyOptions, open_source: Callable[[str], Store]
 ) -> Iterator[_Checked]:
-    columns = _TO_REPLAY if options.replays or options.repairs else _TO_READ
-    rng = np.random.default_rng(options.seed)
-    sampled = (
-        row
-        for row in _rows(lineage, columns)
-        if options.sample >= 1 or rng.random() < options.sample
-    )
+    store = lineage.store
     stores = lru_cache(maxsize=None)(open_source)
     read_source = lru_cache(maxsize=_SOURCES_HELD)(lambda root, key: stores(root).get(key).data)
 
-    def check(file: _File) -> _Checked:
-        checked, data = _read(lineage.store, file)
+    def check(file: _File, checked: _Checked, data: bytes | None) -> _Checked:
         if not (options.repairs if data is None else options.replays):
             return checked
         try:
@@ -342,12 +347,16 @@ def _check_contents(
         except KaleidoscopeError as error:
             kind: ProblemKind = "not_replayable" if data is not None else "not_repairable"
             return replace(checked, problem=Problem(kind, file.key, str(error)))
-        lineage.store.put(file.key, again)
+        store.put(file.key, again)
         return _Checked(len(again), is_output=not file.is_mask, is_repaired=True)
 
+    def check_all(found: _File | _TarPart) -> Sequence[_Checked]:
+        if isinstance(found, _TarPart):
+            return list(_check_part(store, found, check))
+        return [check(found, *_read(store, found))]
+
     if options.sample > 0:
-        files = chain.from_iterable(map(_files, sampled))
-        yield from _side_by_side(check, files, options.workers)
+        yield from _side_by_side(check_all, _to_check(lineage, options), options.workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +375,24 @@ class _File:
         """Tar, offset and length, as :func:`~kaleidoscope.outputs.read_output` takes them."""
         offset, length = ("mask_offset", "mask_size") if self.is_mask else ("offset", "length")
         return self.row["tar_key"], self.row[offset], self.row[length]
+
+    @property
+    def start(self) -> int:
+        """Bytes from its tar's start."""
+        return self.place[1] or 0
+
+    @property
+    def length(self) -> int:
+        return self.place[2] or 0
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.length
+
+    @property
+    def json_name(self) -> str:
+        """Which member of its tar says what its row does."""
+        return f"{self.row['output_key'].rpartition('.')[0]}.json"
 
     @property
     def sha256(self) -> str:
@@ -401,6 +428,121 @@ def _files(row: Mapping[str, Any]) -> tuple[_File, ...]:
     return (image,) if row["mask_key"] is None else (image, _File(row, is_mask=True))
 
 
+_Check: TypeAlias = Callable[[_File, _Checked, bytes | None], _Checked]
+"""Takes a file, what was found of it and its bytes, None if they are not the recorded ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TarPart:
+    """A part of a tar that is read in one pass."""
+
+    tar_key: str
+    start: int
+    """Bytes from the tar's start to the first header."""
+    files: tuple[_File, ...]
+    """What lies there by the manifest, in order; nothing behind the tar's last image."""
+    described: Mapping[str, Mapping[str, Any]]
+    """Rows by the name of the JSON that may lie there and says the same."""
+
+
+def _to_check(lineage: Lineage, options: VerifyOptions) -> Iterator[_File | _TarPart]:
+    """Yield what is sampled; tars are read from end to end if that is all."""
+    columns = _TO_REPLAY if options.replays or options.repairs else _TO_READ
+    if options.sample >= 1:
+        columns = tuple(dict.fromkeys((*columns, *_DESCRIBED, *_DESCRIBED_IN_JSON)))
+        yield from _tar_parts(chain.from_iterable(map(_files, _rows(lineage, columns))))
+        return
+    rng = np.random.default_rng(options.seed)
+    for row in _rows(lineage, columns):
+        if rng.random() < options.sample:
+            yield from _files(row)
+
+
+def _tar_parts(files: Iterable[_File]) -> Iterator[_File | _TarPart]:
+    """Yield objects as they are, and what covers each tar without a gap."""
+    for tar_key, own in groupby(files, key=lambda file: file.row["tar_key"]):
+        if tar_key is None:
+            yield from own
+        else:
+            yield from _parts_of(tar_key, own)
+
+
+def _parts_of(tar_key: str, files: Iterable[_File]) -> Iterator[_File | _TarPart]:
+    start = end = 0
+    part: list[_File] = []
+    described: dict[str, Mapping[str, Any]] = {}
+    for file in files:
+        if file.start < end:  # No run writes its rows in another order than its members.
+            yield file
+            continue
+        end = padded(file.stop)
+        part.append(file)
+        described[file.json_name] = file.row
+        if end - start >= _PART_SIZE or len(part) == _MOST_IN_PART:
+            yield _TarPart(tar_key, start, tuple(part), described)
+            # The JSON of the last image lies behind it.
+            start, part, described = end, [], {file.json_name: file.row}
+    if part:
+        yield _TarPart(tar_key, start, tuple(part), described)
+    yield _TarPart(tar_key, end, (), described)
+
+
+def _check_part(store: Store, part: _TarPart, check: _Check) -> Iterator[_Checked]:
+    """Yield what is found of each file, and of the tar where it is damaged."""
+    left = {file.start: file for file in part.files}
+    try:
+        yield from _check_members(store, part, left, check)
+    except TarError as error:
+        yield _damaged(part, str(error))
+    except ObjectMissingError:
+        pass  # The listing has said so.
+    except StoreError:
+        # A tar that was cut short is damage, which its last part says; whatever else may pass.
+        if not part.files or _reaches(store, part.files[-1]):
+            raise
+    for file in left.values():
+        yield check(file, *_read(store, file))
+
+
+def _check_members(
+    store: Store, part: _TarPart, left: dict[int, _File], check: _Check
+) -> Iterator[_Checked]:
+    """Yield what is found in one pass, and take out of ``left`` the files that were read.
+
+    Raises:
+        TarError: If there are not members from the part's start to its end.
+    """
+    for member in _members(store, part):
+        file, row = left.get(member.offset), part.described.get(member.name)
+        if file is not None and (file.key, file.length) == (member.name, member.length):
+            yield check(file, *_judge_data(file, member.read()))
+            del left[member.offset]
+        elif row is not None and not _describes(member.read(), row):
+            yield _damaged(part, f"{member.name} says other than the manifest of its image")
+    for file in left.values():
+        yield _damaged(part, f"no member at byte {file.start} has the name and size of {file.key}")
+
+
+def _damaged(part: _TarPart, detail: str) -> _Checked:
+    return _Checked(problem=Problem("damaged", part.tar_key, detail))
+
+
+def _members(store: Store, part: _TarPart) -> Iterator[Member]:
+    if part.files:
+        return read_members(store, part.tar_key, start=part.start, stop=part.files[-1].stop)
+    size = store.head(part.tar_key).size
+    return read_last_members(store, part.tar_key, start=part.start, size=size)
+
+
+def _describes(data: bytes, row: Mapping[str, Any]) -> bool:
+    wanted = {name: row[name] for name in _DESCRIBED}
+    texts = {name: row[name] for name in _DESCRIBED_IN_JSON if row[name] is not None}
+    try:
+        return bool(json.loads(data) == wanted | {name: json.loads(texts[name]) for name in texts})
+    except ValueError:
+        return False
+
+
 def _read(destination: Store, file: _File) -> tuple[_Checked, bytes | None]:
     """Read a file; without bytes if they are not the recorded ones."""
     try:
@@ -412,6 +554,10 @@ def _read(destination: Store, file: _File) -> tuple[_Checked, bytes | None]:
         if _reaches(destination, file):
             raise
         return _Checked(problem=Problem("wrong_hash", file.key, str(error))), None
+    return _judge_data(file, data)
+
+
+def _judge_data(file: _File, data: bytes) -> tuple[_Checked, bytes | None]:
     checked = _Checked(len(data), is_output=not file.is_mask)
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != file.sha256:
@@ -435,13 +581,13 @@ def _judge(file: _File, checked: _Checked) -> _Checked:
 
 
 def _side_by_side(
-    check: Callable[[_File], _Checked],
-    files: Iterable[_File],
+    check: Callable[[_File | _TarPart], Sequence[_Checked]],
+    files: Iterable[_File | _TarPart],
     workers: int,
 ) -> Iterator[_Checked]:
-    """Yield what ``check`` makes of each file, in order, with a bounded number under way."""
+    """Yield what ``check`` makes of each, in order, with a bounded number under way."""
     files = iter(files)
-    running: deque[Future[_Checked]] = deque()
+    running: deque[Future[Sequence[_Checked]]] = deque()
     with ThreadPoolExecutor(workers, "kaleidoscope-verify") as threads:
         try:
             while True:
@@ -449,7 +595,7 @@ def _side_by_side(
                     running.append(threads.submit(check, file))
                 if not running:
                     return
-                yield running.popleft().result()
+                yield from running.popleft().result()
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaleidoscope.errors import KaleidoscopeError
+from kaleidoscope.errors import KaleidoscopeError, TarError
 from kaleidoscope.stores import LocalStore, find_key_defect
-from kaleidoscope.tars import Place, TarSeries
+from kaleidoscope.tars import Place, TarSeries, read_last_members, read_members
 
 STEMS = st.text(st.characters(exclude_characters="./\0", codec="utf-8"), min_size=1, max_size=120)
 KEYS = (
@@ -66,6 +66,41 @@ def test_tarfile_and_ranges_find_every_member(
     assert found == wanted
     ranges = [store.get_range(p.tar_key, offset=p.offset, length=p.length) for p in places]
     assert ranges == [data for _, data in wanted]
+
+
+@given(samples=SAMPLES.filter(bool), data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_one_pass_finds_every_member_and_whatever_was_cut_off(
+    tmp_path_factory: pytest.TempPathFactory,
+    samples: list[tuple[str, list[tuple[str, bytes]]]],
+    data: st.DataObject,
+) -> None:
+    folder = tmp_path_factory.mktemp("tars")
+    places = write(folder, samples, max_size=10**9)
+    store, key = LocalStore(folder), "x-000.tar"
+    whole = store.get(key).data
+
+    def read(size: int) -> list[tuple[str, int, bytes]]:
+        members = read_last_members(store, key, start=0, size=size)
+        return [(member.name, member.offset, member.read()) for member in members]
+
+    contents = [
+        (f"{sample}.{extension}", content)
+        for sample, members in samples
+        for extension, content in members
+    ]
+    wanted = [
+        (name, place.offset, content)
+        for (name, content), place in zip(contents, places, strict=True)
+    ]
+    assert read(len(whole)) == wanted
+    stop = places[-1].offset + places[-1].length
+    some = read_members(store, key, start=0, stop=stop)
+    assert [(member.name, member.offset, member.read()) for member in some] == wanted
+    size = data.draw(st.integers(0, len(whole) - 1))
+    store.put(key, whole[:size])
+    with pytest.raises(TarError):
+        read(size)
 
 
 @given(samples=SAMPLES.filter(bool))

@@ -1,6 +1,8 @@
 import hashlib
 import io
 import json
+import tarfile
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kaleidoscope import verification
+from kaleidoscope import pipeline, verification
 from kaleidoscope.errors import ManifestError, SettingsError, StoreError
+from kaleidoscope.increments import gone_sources
 from kaleidoscope.lineage import Lineage
-from kaleidoscope.pipeline import run_shard
+from kaleidoscope.pipeline import StartOptions, run_shard
 from kaleidoscope.runs import RunKeys
 from kaleidoscope.stores import LocalStore, Store
 from kaleidoscope.verification import (
@@ -227,10 +230,85 @@ def test_members_of_tars_are_read_where_their_rows_say(tmp_path: Path) -> None:
     found = check(place)
     assert [(p.kind, p.key) for p in found.examples] == [("wrong_hash", first["output_key"])]
     place.destination.put(first["tar_key"], bytes(tar[:100]))
-    assert set(check(place).num_problems) == {"wrong_hash"}
+    assert check(place).num_problems == {"wrong_hash": 4, "damaged": 1}
     place.destination.delete([first["tar_key"]])
     found = check(place)
     assert [(p.kind, p.key) for p in found.examples] == [("missing", first["tar_key"])]
+
+
+def members(data: bytes) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {info.name: info for info in tar}
+
+
+def with_other_json(data: bytes, name: str) -> bytes:
+    start = members(data)[f"{name[:-4]}.json"].offset_data
+    return data[:start] + data[start:].replace(b'"label":"a"', b'"label":"b"', 1)
+
+
+def with_a_broken_header(data: bytes, name: str) -> bytes:
+    start = members(data)[name].offset
+    return data[:start] + b"?" + data[start + 1 :]
+
+
+def with_another_name(data: bytes, name: str) -> bytes:
+    found = members(data)[name]
+    found.name = found.name.replace("-", "_")
+    end = found.offset + tarfile.BLOCKSIZE
+    return data[: found.offset] + found.tobuf(tarfile.PAX_FORMAT) + data[end:]
+
+
+def without_its_end(data: bytes, name: str) -> bytes:
+    assert name.encode() in data
+    return data[: data.rindex(b"}") + tarfile.BLOCKSIZE]
+
+
+DAMAGES = [
+    (with_other_json, ".json says other than the manifest"),
+    (with_a_broken_header, "no whole header at byte"),
+    (with_another_name, "has the name and size of"),
+    (without_its_end, "neither a whole header nor the tar's end"),
+]
+
+
+@pytest.fixture(params=[1024 * 1024, 1])
+def in_tars(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Place:
+    """A tar of three sources and a fourth between them that no longer stands, read as a whole or
+    member by member."""
+    monkeypatch.setattr(verification, "_PART_SIZE", request.param)
+    place = data_sets.local(tmp_path, data_sets.plain_images(4))
+    place.run(
+        data_sets.recipe(steps=2, side=16, output={"container": "webdataset"}), StartOptions()
+    )
+    place.source.delete(["a/002.jpg"])
+    pipeline.take_out(
+        place.destination,
+        list(
+            gone_sources(
+                place.source.list_objects(), place.destination, Lineage(place.destination).runs
+            )
+        ),
+        now=NOW + timedelta(days=1),
+    )
+    return place
+
+
+@pytest.mark.parametrize(("damage", "detail"), DAMAGES)
+def test_a_tar_that_readers_of_tars_would_stumble_over_is_damaged(
+    in_tars: Place, damage: Callable[[bytes, str], bytes], detail: str
+) -> None:
+    assert check(in_tars).is_whole
+    rows = Lineage(in_tars.destination).to_pandas(["output_key", "tar_key"])
+    name, tar_key = rows.iloc[2]
+    data = in_tars.destination.get(tar_key).data
+    in_tars.destination.put(tar_key, damage(data, name))
+    found = check(in_tars)
+    assert [(p.kind, p.key) for p in found.examples] == [("damaged", tar_key)]
+    assert detail in found.examples[0].detail
+    assert found.num_read == 12
+    assert check(in_tars, VerifyOptions(sample=0.999)).is_whole
 
 
 def test_what_an_unfinished_run_made_is_said_to_be_perhaps_its(local: Place) -> None:
