@@ -75,8 +75,8 @@ imports: install ## Check that no layer imports a higher one.
 
 check: lint types imports docs test ## Everything that has to pass before a commit.
 
-deploy: install ## Make work pools and deployments on the Prefect server that is set up.
-	$(BIN)/python -m deployments.work_pools
+deploy: install ## Make work pools and deployments on your Prefect server; SHARDS=4 bounds the shards.
+	$(BIN)/python -m deployments.work_pools $(if $(SHARDS),--shards $(SHARDS))
 
 image: ## Build the image IMAGE with docker, podman or buildah; BASE= another slim Python, PLATFORM= of nodes.
 	@test -n "$(BUILDER)" || { echo "make image needs docker, podman or buildah" >&2; exit 1; }
@@ -85,7 +85,7 @@ image: ## Build the image IMAGE with docker, podman or buildah; BASE= another sl
 		$(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) \
 		--build-arg REVISION=$$(git rev-parse HEAD) .
 
-kubernetes: install ## After kubectl apply -k: Secrets, pool, deployments; SHARDS=40 bounds the pods.
+kubernetes: install ## After kubectl apply -k: Secrets, pool, deployments; SHARDS=40 bounds the pods, 0 lifts it.
 	$(BIN)/python -m deployments.kubernetes up $(if $(SHARDS),--shards $(SHARDS)) \
 		$(if $(PARENT_NODES),--parent-nodes $(PARENT_NODES)) $(if $(SHARD_NODES),--shard-nodes $(SHARD_NODES))
 

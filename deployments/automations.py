@@ -28,16 +28,17 @@ MESSAGE = "No heartbeat: its process, its pod or its node is gone."
 
 
 def make_automations(client: SyncPrefectClient, *, silence_s: int = SILENCE_S) -> None:
-    """Make the automation, or bring it up to date.
+    """Make the automation, or bring it up to date; one that was switched off stays so.
 
     Args:
         client: Of the server.
         silence_s: Seconds without a heartbeat after which a run is Crashed, at least 10.
     """
+    there = client.read_automations_by_name(ZOMBIES)
     zombies = AutomationCore(
         name=ZOMBIES,
         description="Marks runs Crashed that sent heartbeats, have not ended, and fell silent.",
-        enabled=True,
+        enabled=all(one.enabled for one in there[:1]),
         trigger=EventTrigger(
             posture=Posture.Proactive,
             after={"prefect.flow-run.heartbeat"},
@@ -54,7 +55,6 @@ def make_automations(client: SyncPrefectClient, *, silence_s: int = SILENCE_S) -
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=MESSAGE)],
     )
-    there = client.read_automations_by_name(ZOMBIES)
     for one in there[:1]:
         client.update_automation(one.id, zombies)
     if not there:

@@ -1,7 +1,7 @@
-"""Deploys what prefect.yaml has, and leaves the schedules that people have set as they are.
+"""Deploys what prefect.yaml has, and leaves schedules and pauses as people have set them.
 
-Prefect makes the schedules of a deployment anew each time that it is deployed, so that a new image
-would switch off what was switched on in the UI.
+Prefect makes the schedules of a deployment anew each time that it is deployed, and starts it again
+if it was paused, so that a new image would switch off what was switched on in the UI, or on.
 """
 
 # ruff: noqa: S603 -- it starts the Prefect of this environment.
@@ -63,6 +63,9 @@ def _find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
 
 def _put_back(client: SyncPrefectClient, name: str, before: DeploymentResponse) -> None:
     deployment = client.read_deployment_by_name(name)
+    # First, so that no schedule of a paused one makes a run.
+    if before.paused and not deployment.paused:
+        client.pause_deployment(deployment.id)
     wanted = [_without_id(one) for one in before.schedules]
     there = {one.id: _without_id(one) for one in deployment.schedules}
     # No two schedules of a deployment have the same slug, and nothing is deleted before what people

@@ -4,7 +4,11 @@
 Prefect profile names.
 """
 
+# ruff: noqa: T201 -- it talks to a person.
+
 import argparse
+import subprocess
+import sys
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -13,6 +17,7 @@ from prefect.workers.process import ProcessWorker
 
 from deployments.automations import HEARTBEAT_S, make_automations
 from deployments.deploying import deploy
+from deployments.pools import PoolError, make_pool, make_queue
 
 PARENT_POOL = "augment"
 SHARD_POOL = "augment-shard"
@@ -26,7 +31,11 @@ def make_process_pools(client: SyncPrefectClient, *, shards_at_once: int | None)
 
     Args:
         client: Of the server.
-        shards_at_once: Shards that run at a time, of all parents together; None is no limit.
+        shards_at_once: Shards that run at a time, of all parents together; 0 is no limit, None
+            leaves the limit as it is.
+
+    Raises:
+        PoolError: If there is a pool of the same name and of another type.
     """
     for name, description in (
         (PARENT_POOL, "Parent runs: they plan, wait for their shards and commit."),
@@ -38,10 +47,8 @@ def make_process_pools(client: SyncPrefectClient, *, shards_at_once: int | None)
             description=description,
             base_job_template=process_template(),
         )
-        client.create_work_pool(pool, overwrite=True)
-    # On the queue, since a pool's own limit is not kept when many runs start at the same time.
-    queue = client.read_work_queue_by_name("default", work_pool_name=SHARD_POOL)
-    client.update_work_queue(queue.id, concurrency_limit=shards_at_once)
+        make_pool(client, pool)
+    make_queue(client, "default", pool=SHARD_POOL, runs_at_once=shards_at_once)
 
 
 def process_template() -> dict[str, Any]:
@@ -52,16 +59,26 @@ def process_template() -> dict[str, Any]:
     return template
 
 
-def main() -> None:
-    """Read the command line."""
+def main() -> int:
+    """Read the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shards", type=int, metavar="N", help="shards that run at a time")
+    parser.add_argument(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="shards that run at a time; 0 is no limit, without it the limit stays as it is",
+    )
     arguments = parser.parse_args()
-    with get_client(sync_client=True) as client:
-        make_process_pools(client, shards_at_once=arguments.shards)
-        make_automations(client)
-        deploy(client, DEPLOYMENT)
+    try:
+        with get_client(sync_client=True) as client:
+            make_process_pools(client, shards_at_once=arguments.shards)
+            make_automations(client)
+            deploy(client, DEPLOYMENT)
+    except (PoolError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

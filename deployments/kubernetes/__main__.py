@@ -32,6 +32,7 @@ from deployments.kubernetes.kubectl import (
 from deployments.kubernetes.nodes import Nodes, place, read_label
 from deployments.kubernetes.pool import make_kubernetes_pool
 from deployments.kubernetes.secrets import SYSTEM, make_secrets, read_auth_string
+from deployments.pools import PoolError
 
 SERVER_PORT = 4200
 S3_PORT = 8333
@@ -118,11 +119,13 @@ def up(*, shards_at_once: int | None, nodes: Nodes) -> None:
     """Make what is missing, bring the rest up to date, and say how to go on.
 
     Args:
-        shards_at_once: Pods of shards at a time, of all parents together; None is no limit.
+        shards_at_once: Pods of shards at a time, of all parents together; 0 is no limit, None
+            leaves the limit as it is.
         nodes: Where parents and shards may run.
 
     Raises:
         ClusterError: If the manifests are not applied, or pods do not get ready.
+        PoolError: If there is a work pool of the same name and of another type.
     """
     image = os.environ.get("KALEIDOSCOPE_IMAGE") or worker_image()
     for name in make_secrets():
@@ -148,7 +151,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("up", help="make Secrets, work pool and deployments")
-    making.add_argument("--shards", type=int, metavar="N", help="pods of shards at a time")
+    making.add_argument(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="pods of shards at a time; 0 is no limit, without it the limit stays as it is",
+    )
     for flow in ("parent", "shard"):
         making.add_argument(
             f"--{flow}-nodes",
@@ -169,7 +177,7 @@ def main() -> int:
         with server_environment() as server, store_environment() as store:
             environment = {**os.environ, **server, **store}
             return subprocess.run(arguments.program, env=environment, check=False).returncode
-    except (ClusterError, subprocess.CalledProcessError) as error:
+    except (ClusterError, PoolError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1
     except httpx.HTTPError as error:

@@ -7,6 +7,8 @@ from typing import Any
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 
+from deployments.pools import make_pool, make_queue
+
 POOL = "kubernetes"
 PARENT_QUEUE = "augment"
 SHARD_QUEUE = "augment-shard"
@@ -22,7 +24,11 @@ def make_kubernetes_pool(client: SyncPrefectClient, *, shards_at_once: int | Non
 
     Args:
         client: Of the server.
-        shards_at_once: Pods of shards at a time, of all parents together; None is no limit.
+        shards_at_once: Pods of shards at a time, of all parents together; 0 is no limit, None
+            leaves the limit as it is.
+
+    Raises:
+        PoolError: If there is a pool of the same name and of another type.
     """
     template: dict[str, Any] = json.loads(TEMPLATE.read_text())
     pool = WorkPoolCreate(
@@ -31,9 +37,6 @@ def make_kubernetes_pool(client: SyncPrefectClient, *, shards_at_once: int | Non
         description="Parents and shards, each a Job in the namespace kaleidoscope-runs.",
         base_job_template=template,
     )
-    client.create_work_pool(pool, overwrite=True)
-    there = {queue.name: queue for queue in client.read_work_queues(work_pool_name=POOL)}
-    # On the queue, since a pool's own limit is not kept when many runs start at the same time.
-    for name, limit in ((PARENT_QUEUE, None), (SHARD_QUEUE, shards_at_once)):
-        queue = there.get(name) or client.create_work_queue(name, work_pool_name=POOL)
-        client.update_work_queue(queue.id, concurrency_limit=limit)
+    make_pool(client, pool)
+    make_queue(client, PARENT_QUEUE, pool=POOL)
+    make_queue(client, SHARD_QUEUE, pool=POOL, runs_at_once=shards_at_once)

@@ -81,6 +81,18 @@ def test_the_automation_is_made_and_made_again(client: SyncPrefectClient) -> Non
     assert one.trigger.within == timedelta(seconds=SILENCE_S)
 
 
+def test_the_automation_stays_switched_off_when_it_is_made_again(
+    client: SyncPrefectClient,
+) -> None:
+    make_automations(client)
+    (one,) = client.read_automations_by_name(ZOMBIES)
+    client.pause_automation(one.id)
+    make_automations(client)
+    (again,) = client.read_automations_by_name(ZOMBIES)
+    client.resume_automation(one.id)
+    assert not again.enabled
+
+
 def test_runs_of_process_pools_send_heartbeats() -> None:
     environment = process_template()["variables"]["properties"]["env"]
     assert environment["default"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}

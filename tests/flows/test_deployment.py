@@ -109,7 +109,7 @@ def deployed(  # noqa: PLR0913 - a server, a store, and what lies in it.
 
     copy_objects(open_store(str(photos)), at(f"{s3_uri}/photos"))
     yield Deployed(client, deployment, s3_uri, at(f"{s3_uri}/out"))
-    make_process_pools(client, shards_at_once=None)
+    make_process_pools(client, shards_at_once=0)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_cancelling_a_run_cancels_its_shards_and_a_new_run_does_the_rest(
     wait_for(lambda: all(is_final(child) for child in deployed.children(run_id)))
     num_done = deployed.num_parts()
     assert num_done < 4
-    make_process_pools(client, shards_at_once=None)
+    make_process_pools(client, shards_at_once=0)
     again = deployed.start()
     assert deployed.finish(again) == "Completed"
     assert deployed.hashes() == expected

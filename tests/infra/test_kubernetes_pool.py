@@ -5,13 +5,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.actions import (
+    DeploymentScheduleCreate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -27,11 +31,13 @@ from deployments.kubernetes.pool import (
     make_kubernetes_pool,
 )
 from deployments.kubernetes.secrets import SYSTEM
-from deployments.work_pools import PARENT_POOL, make_process_pools
+from deployments.pools import PoolError, make_pool
+from deployments.work_pools import PARENT_POOL, SHARD_POOL, make_process_pools
 from tests.infra.scripted_cluster import Cluster
 from tools.prefect_server import PrefectServer
 
 ROOT = Path(__file__).parents[2]
+OLD_TEMPLATE = {"job_configuration": {"name": "old"}, "variables": {"type": "object"}}
 IMAGE = "registry.example.com/kaleidoscope:1"
 
 
@@ -77,6 +83,36 @@ def test_the_pool_is_made_and_made_again(client: SyncPrefectClient) -> None:
     queues = {queue.name: queue for queue in client.read_work_queues(work_pool_name=POOL)}
     assert queues[PARENT_QUEUE].concurrency_limit is None
     assert queues[SHARD_QUEUE].concurrency_limit == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "queue_name"),
+    [(make_kubernetes_pool, POOL, SHARD_QUEUE), (make_process_pools, SHARD_POOL, "default")],
+)
+def test_a_pool_made_again_stays_paused_and_limited_as_people_have_set_it(
+    client: SyncPrefectClient, make: Callable[..., None], name: str, queue_name: str
+) -> None:
+    make(client, shards_at_once=3)
+    made = client.read_work_pool(name)
+    queue = client.read_work_queue_by_name(queue_name, work_pool_name=name)
+    old = {"description": "old", "base_job_template": OLD_TEMPLATE}
+    theirs = WorkPoolUpdate(is_paused=True, concurrency_limit=5, **old)
+    client.update_work_pool(name, theirs)
+    make(client, shards_at_once=None)
+    again = client.read_work_pool(name)
+    client.update_work_pool(name, WorkPoolUpdate(is_paused=False, concurrency_limit=None))
+    assert (again.is_paused, again.concurrency_limit) == (True, 5)
+    assert again.description == made.description
+    assert again.base_job_template == made.base_job_template
+    assert client.read_work_queue(queue.id).concurrency_limit == 3
+    make(client, shards_at_once=0)
+    assert client.read_work_queue(queue.id).concurrency_limit is None
+
+
+def test_a_pool_of_another_type_is_named_with_what_to_do(client: SyncPrefectClient) -> None:
+    client.create_work_pool(WorkPoolCreate(name="taken", type="docker"))
+    with pytest.raises(PoolError, match="taken is of the type docker, and process is wanted"):
+        make_pool(client, WorkPoolCreate(name="taken", type="process"))
 
 
 def test_all_is_deployed_with_an_image_and_may_be_deployed_again(
@@ -125,11 +161,14 @@ def is_kept(client: SyncPrefectClient, mine: DeploymentScheduleCreate) -> bool:
 
 
 @pytest.mark.parametrize("mine", ["weekly"], indirect=True)
-def test_deploying_again_leaves_schedules_as_people_have_set_them(
+def test_deploying_again_leaves_schedules_and_pauses_as_people_have_set_them(
     server: PrefectServer, client: SyncPrefectClient, mine: DeploymentScheduleCreate
 ) -> None:
+    client.pause_deployment(client.read_deployment_by_name("augment/process").id)
     deploy(client, "process", environment=server.environment)
     assert is_kept(client, mine)
+    assert client.read_deployment_by_name("augment/process").paused
+    assert not client.read_deployment_by_name("preview/process").paused
 
 
 def test_a_deploy_that_fails_half_way_loses_no_schedule(
