@@ -106,14 +106,26 @@ class CloudFormation:
             raise AwsError(f"{name} failed:\n  {reasons}") from error
 
     def _read_reasons(self, name: str) -> list[str]:
+        pages = self._client.get_paginator("describe_stack_events").paginate(StackName=name)
+        failed = []
         try:
-            events = self._client.describe_stack_events(StackName=name)["StackEvents"]
+            # The newest come first, and behind those of this operation those of all before it.
+            for event in (event for page in pages for event in page["StackEvents"]):
+                if event["ResourceStatus"].endswith("_FAILED"):
+                    reason = event.get("ResourceStatusReason", "no reason given")
+                    failed.append(f"{event['LogicalResourceId']}: {reason}")
+                if _is_start(event, name):
+                    break
         except ClientError as error:
             return [str(error)]
-        failed = [
-            f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
-            for event in reversed(events)
-            if event["ResourceStatus"].endswith("_FAILED")
-        ]
         # The first are causes, those after them are consequences.
-        return failed[:_MAX_REASONS]
+        return failed[::-1][:_MAX_REASONS]
+
+
+def _is_start(event: Mapping[str, Any], stack: str) -> bool:
+    """Say whether with this event somebody began to create, update or delete the stack."""
+    return (
+        event["LogicalResourceId"] == stack
+        and event["ResourceStatus"].endswith("_IN_PROGRESS")
+        and event.get("ResourceStatusReason") == "User Initiated"
+    )

@@ -79,37 +79,56 @@ def test_a_stack_that_never_came_to_be_is_deleted_first(client: Any, stubber: St
     assert CloudFormation(client).deploy(NAME, "template", {"CreateSource": "yes"})
 
 
+def event(resource: str, status: str, reason: str = "") -> dict[str, str]:
+    ids = {"StackId": NAME, "EventId": "1", "StackName": NAME, "Timestamp": "2026-11-22"}
+    said = {"ResourceStatusReason": reason} if reason else {}
+    return {**ids, "LogicalResourceId": resource, "ResourceStatus": status, **said}
+
+
 def test_the_first_reasons_of_a_failure_are_told(client: Any, stubber: Stubber) -> None:
     stubber.add_client_error("describe_stacks", "ValidationError", f"{NAME} does not exist")
     stubber.add_response("create_stack", {}, None)
     add_stack(stubber, "ROLLBACK_COMPLETE")
-    event = {"StackId": NAME, "EventId": "1", "StackName": NAME, "Timestamp": "2026-11-22"}
-    stubber.add_response(
-        "describe_stack_events",
-        {
-            # The newest comes first.
-            "StackEvents": [
-                {**event, "LogicalResourceId": NAME, "ResourceStatus": "ROLLBACK_COMPLETE"},
-                {
-                    **event,
-                    "LogicalResourceId": "SourcePolicy",
-                    "ResourceStatus": "CREATE_FAILED",
-                    "ResourceStatusReason": "cancelled",
-                },
-                {
-                    **event,
-                    "LogicalResourceId": "Source",
-                    "ResourceStatus": "CREATE_FAILED",
-                    "ResourceStatusReason": "that bucket is somebody else's",
-                },
-            ]
-        },
-        {"StackName": NAME},
-    )
+    events = [  # The newest comes first.
+        event(NAME, "ROLLBACK_COMPLETE"),
+        event("SourcePolicy", "CREATE_FAILED", "cancelled"),
+        event("Source", "CREATE_FAILED", "that bucket is somebody else's"),
+    ]
+    stubber.add_response("describe_stack_events", {"StackEvents": events}, {"StackName": NAME})
     with pytest.raises(AwsError) as failure:
         CloudFormation(client).deploy(NAME, "template", {})
     text = str(failure.value)
     assert text.index("that bucket is somebody else's") < text.index("cancelled")
+
+
+def test_the_reasons_of_earlier_failures_are_not_told(client: Any, stubber: Stubber) -> None:
+    add_stack(stubber, "UPDATE_ROLLBACK_COMPLETE")
+    stubber.add_response("update_stack", {}, None)
+    add_stack(stubber, "UPDATE_ROLLBACK_COMPLETE")
+    newest = [
+        event(NAME, "UPDATE_ROLLBACK_COMPLETE"),
+        event(NAME, "UPDATE_ROLLBACK_IN_PROGRESS", "The following resource(s) failed"),
+    ]
+    older = [
+        event("ShardNodes", "UPDATE_FAILED", "today"),
+        event("ShardNodes", "UPDATE_IN_PROGRESS", "User Initiated"),
+        event("VpcCni", "UPDATE_FAILED", "earlier today"),
+        event(NAME, "UPDATE_IN_PROGRESS", "User Initiated"),
+        *[event("ShardNodes", "UPDATE_FAILED", "last week")] * 5,
+        event(NAME, "UPDATE_IN_PROGRESS", "User Initiated"),
+    ]
+    first = {"StackEvents": newest, "NextToken": "more"}
+    stubber.add_response("describe_stack_events", first, {"StackName": NAME})
+    # There are more pages, which nobody asks for.
+    second = {"StackEvents": older, "NextToken": "still more"}
+    asked = {"StackName": NAME, "NextToken": "more"}
+    stubber.add_response("describe_stack_events", second, asked)
+    with pytest.raises(AwsError) as failure:
+        CloudFormation(client).deploy(NAME, "template", {})
+    assert str(failure.value).splitlines()[1:] == [
+        "  VpcCni: earlier today",
+        "  ShardNodes: today",
+    ]
 
 
 def test_a_refusal_is_told_with_the_stacks_name(client: Any, stubber: Stubber) -> None:
