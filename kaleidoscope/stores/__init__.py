@@ -66,14 +66,16 @@ def open_store(
 
     Raises:
         SettingsError: If the URI has another scheme or no bucket, there are no credentials,
-            or the role that they name cannot be taken.
+            the role that they name cannot be taken, or names of files are not UTF-8 here.
         InvalidKeyError: If the prefix breaks the rule for keys.
     """
     # Messages name parts of a URI only, since people put passwords into them.
     try:
         uri.encode()
     except UnicodeEncodeError as error:
-        raise SettingsError("the name of a store must be UTF-8; rename the folder") from error
+        raise SettingsError(
+            "the name of a store must be UTF-8; rename the folder, or set PYTHONUTF8=1 if it is"
+        ) from error
     scheme = _SCHEME.match(uri)
     if not uri.strip() or _FORGOTTEN_SLASH.match(uri):
         raise SettingsError(f"a store is {_POSSIBLE}; got {uri!r}")

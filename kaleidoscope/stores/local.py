@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from kaleidoscope.errors import (
     ObjectChangedError,
     ObjectExistsError,
     ObjectMissingError,
+    SettingsError,
     StoreError,
 )
 from kaleidoscope.model import ObjectInfo
@@ -60,7 +62,16 @@ class LocalStore:
     """
 
     def __init__(self, root: Path | str) -> None:
-        """Open the store at ``root``, which need not exist; nothing is read or written yet."""
+        """Open the store at ``root``, which need not exist; nothing is read or written yet.
+
+        Raises:
+            SettingsError: If Python takes names of files for another encoding than UTF-8, so that
+                the same file would have another key here than elsewhere.
+        """
+        if (encoding := sys.getfilesystemencoding()) != "utf-8":
+            raise SettingsError(
+                f"names of files are {encoding} by the locale, and keys are UTF-8; set PYTHONUTF8=1"
+            )
         # Links are not followed, so that the URI is what the user wrote.
         self._root = os.path.abspath(root)
         self._temporary_folder = os.path.join(self._root, TEMPORARY_FOLDER)

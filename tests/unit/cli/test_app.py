@@ -1,7 +1,9 @@
 """What is the same for every command."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,18 @@ def test_wrong_input_is_named_without_a_traceback(
     assert code == cli.EXIT_BAD_INPUT
     assert message in messages
     assert "Traceback" not in messages
+
+
+@pytest.mark.parametrize("folder", ["photos", "Hündinnen"])
+def test_a_locale_without_utf8_is_told_what_to_set(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder / "ä").mkdir(parents=True)
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "kaleidoscope", "plan", tmp_path / folder],
+        env={**os.environ, **locale},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == cli.EXIT_BAD_INPUT
+    assert done.stderr.startswith(b"error: ")
+    assert b"set PYTHONUTF8=1" in done.stderr

@@ -3,12 +3,19 @@
 import errno
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kaleidoscope.errors import AccessError, ObjectExistsError, ObjectMissingError, StoreError
+from kaleidoscope.errors import (
+    AccessError,
+    ObjectExistsError,
+    ObjectMissingError,
+    SettingsError,
+    StoreError,
+)
 from kaleidoscope.stores import InvalidKeyError, LocalStore
 from kaleidoscope.stores.local import LEFTOVER_AGE_S, TEMPORARY_FOLDER
 
@@ -26,6 +33,14 @@ def test_the_uri_is_an_absolute_path_without_dots(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert LocalStore("photos/../images/").uri == f"{tmp_path}/images"
+
+
+def test_a_locale_that_would_make_other_keys_of_names_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    with pytest.raises(SettingsError, match=r"iso8859-1 by the locale, .* set PYTHONUTF8=1"):
+        LocalStore(tmp_path)
 
 
 def test_listing_a_folder_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
