@@ -1,6 +1,7 @@
 """Brings stacks into being, up to date, and away."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,18 @@ _PATIENCE = {"Delay": 10, "MaxAttempts": 360}
 
 _NEVER_CREATED = {"CREATE_FAILED", "REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
 """A stack in these states can only be deleted."""
+
+_GOALS = {
+    "CREATE_IN_PROGRESS": "stack_create_complete",
+    "ROLLBACK_IN_PROGRESS": "stack_create_complete",
+    "UPDATE_IN_PROGRESS": "stack_update_complete",
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": "stack_update_complete",
+    "UPDATE_ROLLBACK_IN_PROGRESS": "stack_update_complete",
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": "stack_update_complete",
+    "DELETE_IN_PROGRESS": "stack_delete_complete",
+}
+"""In these states CloudFormation is at work on a stack, by itself or for a command that was
+interrupted, and refuses another update; and the waiter that returns or fails when it has ended."""
 
 _MAX_REASONS = 5
 
@@ -49,7 +62,7 @@ class CloudFormation:
         )
 
     def deploy(self, name: str, template: str, parameters: Mapping[str, str]) -> bool:
-        """Make a stack or bring it up to date, and wait.
+        """Make a stack or bring it up to date, and wait; what is under way is waited for first.
 
         Returns:
             Whether there was anything to do.
@@ -57,7 +70,7 @@ class CloudFormation:
         Raises:
             AwsError: If it failed, with the first reasons that CloudFormation gives.
         """
-        state = self.find_stack(name)
+        state = self._settle(name)
         if state is not None and state.status in _NEVER_CREATED:
             self.delete(name)
             state = None
@@ -97,6 +110,20 @@ class CloudFormation:
         self._client.delete_stack(StackName=name)
         self._wait(name, "stack_delete_complete")
         return True
+
+    def _settle(self, name: str) -> StackState | None:
+        """Return a stack's state when nobody is at work on it any more, None if there is none."""
+        state = self.find_stack(name)
+        if state is None or state.status not in _GOALS:
+            return state
+        # It says no more than that the end is another than the goal, or far off.
+        with suppress(WaiterError):
+            waiter = self._client.get_waiter(_GOALS[state.status])
+            waiter.wait(StackName=name, WaiterConfig=_PATIENCE)
+        state = self.find_stack(name)
+        if state is not None and state.status in _GOALS:
+            raise AwsError(f"{name} is still {state.status}; say the same again when it has ended")
+        return state
 
     def _wait(self, name: str, goal: str) -> None:
         try:

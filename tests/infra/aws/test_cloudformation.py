@@ -5,6 +5,7 @@ import botocore.session
 import pytest
 from botocore.stub import ANY, Stubber
 
+from infra.aws import cloudformation
 from infra.aws.cloudformation import CloudFormation, StackState
 from infra.aws.errors import AwsError
 from infra.aws.stacks import read_template, stack_name
@@ -77,6 +78,59 @@ def test_a_stack_that_never_came_to_be_is_deleted_first(client: Any, stubber: St
     )
     add_stack(stubber, "CREATE_COMPLETE")
     assert CloudFormation(client).deploy(NAME, "template", {"CreateSource": "yes"})
+
+
+@pytest.mark.parametrize(
+    ("status", "end"),
+    [
+        ("CREATE_IN_PROGRESS", "CREATE_COMPLETE"),
+        ("UPDATE_IN_PROGRESS", "UPDATE_COMPLETE"),
+        ("UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"),
+        ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_COMPLETE"),
+        ("UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"),
+    ],
+)
+def test_what_is_under_way_is_waited_for_and_then_updated(
+    client: Any, stubber: Stubber, status: str, end: str
+) -> None:
+    add_stack(stubber, status)
+    add_stack(stubber, end)  # The waiter asks.
+    add_stack(stubber, end)
+    stubber.add_response("update_stack", {}, None)
+    add_stack(stubber, "UPDATE_COMPLETE")
+    assert CloudFormation(client).deploy(NAME, "template", {})
+
+
+def test_a_stack_that_is_on_its_way_out_is_made_when_it_is_gone(
+    client: Any, stubber: Stubber
+) -> None:
+    add_stack(stubber, "DELETE_IN_PROGRESS")
+    for _ in range(2):
+        stubber.add_client_error("describe_stacks", "ValidationError", f"{NAME} does not exist")
+    stubber.add_response("create_stack", {}, None)
+    add_stack(stubber, "CREATE_COMPLETE")
+    assert CloudFormation(client).deploy(NAME, "template", {})
+
+
+def test_a_creation_that_is_being_rolled_back_is_begun_again(client: Any, stubber: Stubber) -> None:
+    add_stack(stubber, "ROLLBACK_IN_PROGRESS")
+    for _ in range(3):
+        add_stack(stubber, "ROLLBACK_COMPLETE")
+    stubber.add_response("delete_stack", {}, {"StackName": NAME})
+    add_stack(stubber, "DELETE_COMPLETE")
+    stubber.add_response("create_stack", {}, None)
+    add_stack(stubber, "CREATE_COMPLETE")
+    assert CloudFormation(client).deploy(NAME, "template", {})
+
+
+def test_a_stack_that_stays_under_way_is_named(
+    client: Any, stubber: Stubber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloudformation, "_PATIENCE", {"Delay": 0, "MaxAttempts": 2})
+    for _ in range(4):
+        add_stack(stubber, "CREATE_IN_PROGRESS")
+    with pytest.raises(AwsError, match=f"{NAME} is still CREATE_IN_PROGRESS"):
+        CloudFormation(client).deploy(NAME, "template", {})
 
 
 def event(resource: str, status: str, reason: str = "") -> dict[str, str]:
