@@ -13,7 +13,6 @@ from kaleidoscope.lineage._splitting import (
     OpenSource,
     SavedSplit,
     SplitOptions,
-    check_originals,
     extend_split,
     first_of_each,
     load_split,
@@ -166,10 +165,9 @@ class Lineage(Walks):
     ) -> "pd.DataFrame":
         wanted = [*(name for name in check_columns(columns) if name != "split"), "split"]
         needed = [*wanted[:-1], *(n for n in ("source_id", "node") if n not in wanted)]
-        rows = to_frame(with_split(self.scan(needed, filter), split, wanted), wanted)
-        if filter is None:
-            check_originals(split, rows)
-        return rows
+        batches = self.scan(needed, filter)
+        used = with_split(batches, split, wanted, requires_originals=filter is None)
+        return to_frame(used, wanted)
 
     def _arrivals(self, options: SplitOptions) -> Iterator[tuple[str, Any]]:
         """Yield the sources of every file, of outdated rows too, and the run of which they are."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -255,21 +256,31 @@ def _arrivals(arrivals: Iterator[tuple[str, Any]]) -> tuple["pd.DataFrame", "pd.
     return first, first["source_id"].map(newest["source_sha256"])
 
 
-def with_split(batches: Iterator[Any], split: SavedSplit, columns: Sequence[str]) -> Iterator[Any]:
+def with_split(
+    batches: Iterator[Any],
+    split: SavedSplit,
+    columns: Sequence[str],
+    *,
+    requires_originals: bool = False,
+) -> Iterator[Any]:
     """Yield the rows that the split uses, with the column ``split``.
 
     Args:
         batches: Outputs with at least ``source_id`` and ``node``.
         split: Of all their sources.
         columns: Which to yield, ``split`` among them.
+        requires_originals: Whether the outputs are all that stand, so that a split that was to hold
+            originals must not be empty for want of them. One of which no source stands may.
 
     Raises:
-        SplitError: If a source has no split.
+        SplitError: If a source has no split, or a split has no originals.
     """
     ids = pa.array(split.sources["source_id"].tolist(), pa.string())
     chosen = pa.array(split.sources["split"].tolist(), pa.string())
     originals = pa.array(split.options.originals_only, pa.string())
     schema = pa.schema([SCHEMA.field(name) for name in columns])
+    stands = np.zeros(len(ids), dtype=np.bool_)
+    filled: set[str] = set()
     for batch in batches:
         places = pc.index_in(batch.column("source_id"), ids)
         if places.null_count:
@@ -280,19 +291,23 @@ def with_split(batches: Iterator[Any], split: SavedSplit, columns: Sequence[str]
             )
         splits = chosen.take(places)
         used = pc.or_(pc.equal(batch.column("node"), ROOT), pc.invert(pc.is_in(splits, originals)))
+        stands[places.to_numpy()] = True
+        filled.update(splits.filter(used).unique().to_pylist())
         arrays = [splits if name == "split" else batch.column(name) for name in columns]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema).filter(used)
+    if requires_originals:
+        _check_originals(split, stands, filled)
 
 
-def check_originals(split: SavedSplit, rows: "pd.DataFrame") -> None:
-    """Refuse rows in which a split that was to hold originals is empty for want of them.
+def _check_originals(split: SavedSplit, stands: npt.NDArray[np.bool_], filled: set[str]) -> None:
+    """Refuse outputs in which a split that was to hold originals is empty for want of them.
 
     Raises:
         SplitError: If so.
     """
     for name in split.options.originals_only:
-        num_sources = int(np.count_nonzero(split.sources["split"] == name))
-        if num_sources and not (rows["split"] == name).any():
+        num_sources = int(np.count_nonzero(stands & (split.sources["split"] == name).to_numpy()))
+        if num_sources and name not in filled:
             raise SplitError(
                 f"none of the {num_sources:,} sources of {name} has its original among the "
                 "outputs; make them with select.keep_original, or pass originals_only=()"

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from kaleidoscope.errors import ManifestError, SplitError
+from kaleidoscope.increments import gone_sources
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.manifest import SCHEMA
-from kaleidoscope.pipeline import StartOptions
+from kaleidoscope.pipeline import StartOptions, take_out
 from kaleidoscope.splits import audit_split
 from kaleidoscope.stores import LocalStore
 from tests import data_sets, image_files, manifests
@@ -98,6 +99,22 @@ def test_a_split_without_originals_among_the_outputs_is_refused(tmp_path: Path) 
         lineage.split(originals_only=["valid"])
     with pytest.raises(ManifestError, match=r"no columns \['breed'\]"):
         lineage.split(stratify="breed")
+
+
+def test_a_split_of_which_all_sources_were_pruned_is_empty(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(10))
+    place.run(RECIPE, StartOptions())
+    before = Lineage(place.destination).split(0.5, 0.2, 0.3, save_as="first")
+    gone = sorted(set(before.loc[before["split"] == "val", "source_key"]))
+    assert gone
+    place.source.delete(gone)
+    runs = Lineage(place.destination).runs
+    sources = list(gone_sources(place.source.list_objects(), place.destination, runs))
+    take_out(place.destination, sources, now=NOW + timedelta(days=1))
+    lineage = Lineage(place.destination)
+    for rows in (lineage.load_split("first"), lineage.split(0.5, 0.2, 0.3, save_as="second")):
+        left = before[before["split"] != "val"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, left)
 
 
 @pytest.fixture(scope="module")
