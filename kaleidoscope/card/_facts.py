@@ -89,6 +89,9 @@ class Facts:
     """What they did."""
     samples: tuple[tuple[Shown, ...], ...]
     """Some images of one source for each of some labels, by depth."""
+    num_outdated: int
+    """Images in tars that are there and that no row stands for: of sources that were taken out or
+    changed."""
 
 
 def gather(lineage: Lineage) -> Facts:
@@ -114,7 +117,19 @@ def gather(lineage: Lineage) -> Facts:
         samples=tuple(
             _sample(lineage, label or None) for label in list(counts.labels)[:MAX_LABELS_SHOWN]
         ),
+        num_outdated=_count_outdated(lineage),
     )
+
+
+def _count_outdated(lineage: Lineage) -> int:
+    by_tar: Counter[str | None] = Counter()
+    for batch in lineage.scan_outdated(["tar_key"]):
+        by_tar.update(batch.column("tar_key").to_pylist())
+    del by_tar[None]
+    if not by_tar:
+        return 0
+    # A prune deletes tars, and their rows stay.
+    return sum(by_tar[info.key] for info in lineage.store.list_objects())
 
 
 def _sample(lineage: Lineage, label: str | None) -> tuple[Shown, ...]:

@@ -47,7 +47,7 @@ def front_matter(facts: Facts, *, has_metadata: bool) -> str:
     if has_metadata:
         # Named one by one, since a class folder called test would else be taken for a split.
         paths = [METADATA_KEY, *_patterns(facts)]
-    elif facts.counts.in_tars == num_images > 0:
+    elif facts.counts.in_tars == num_images > 0 and not facts.num_outdated:
         paths = ["*.tar"]
     if paths:
         document["configs"] = [
@@ -159,12 +159,18 @@ def _failures(facts: Facts) -> str:
 
 def _loading(facts: Facts, *, has_metadata: bool) -> str:
     in_tars = facts.counts.in_tars > 0
-    return "## Loading\n\n" + loading_snippets(
+    snippets = loading_snippets(
         facts.uri,
         in_tars=in_tars,
         has_metadata=has_metadata,
         has_targets=bool(facts.requests[-1].recipe.target_kinds),
     )
+    warning = (
+        f"The tars also hold {facts.num_outdated:,} images that are no longer of the data set, of "
+        "sources that were taken out or changed. The code below passes them over; what reads tars "
+        "without the manifest, as `load_dataset` of this folder does, takes them too.\n\n"
+    )
+    return "## Loading\n\n" + (warning if facts.num_outdated else "") + snippets
 
 
 def loading_snippets(uri: str, *, in_tars: bool, has_metadata: bool, has_targets: bool) -> str:

@@ -10,6 +10,7 @@ import yaml
 from kaleidoscope.card import refresh_card, write_card
 from kaleidoscope.errors import AccessError, ManifestError
 from kaleidoscope.identity import CARD_KEY, METADATA_KEY
+from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.stores import LocalStore
 from tests import data_sets, image_files
 from tests.data_sets import NOW, Place
@@ -180,3 +181,19 @@ def test_tars_need_no_right_to_delete(tmp_path: Path) -> None:
     requests = Requests()
     assert refresh_card(WatchedStore(place.destination, before=requests)) is None
     assert not list(requests.keys("delete"))
+
+
+def test_tars_with_images_that_no_longer_stand_are_not_offered_as_they_are(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, {"cats/a.jpg": PHOTO, "cats/b.jpg": PHOTO + b"x"})
+    tars = data_sets.recipe(steps=1, side=16, output={"container": "webdataset"})
+    place.run(tars, StartOptions())
+    assert "*.tar" in write_card(place.destination)
+    place.source.put("cats/a.jpg", PHOTO + b"changed")
+    place.run(tars, StartOptions(), now=NOW + timedelta(days=1))
+    text = write_card(place.destination)
+    assert "*.tar" not in text
+    assert "also hold 2 images that are no longer of the data set" in text
+    place.source.put("cats/b.jpg", PHOTO + b"changed, too")
+    place.run(tars, StartOptions(), now=NOW + timedelta(days=2))
+    place.destination.delete([min(key for key in place.output_keys())])  # As a prune would.
+    assert "*.tar" in write_card(place.destination)
