@@ -40,6 +40,11 @@ class StackState:
     parameters: Mapping[str, str]
     outputs: Mapping[str, str]
 
+    @property
+    def was_created(self) -> bool:
+        """Whether it ever came to be, so that there is what its parameters say."""
+        return self.status not in _NEVER_CREATED
+
 
 class CloudFormation:
     """Stacks of one account and region."""
@@ -71,7 +76,7 @@ class CloudFormation:
             AwsError: If it failed, with the first reasons that CloudFormation gives.
         """
         state = self._settle(name)
-        if state is not None and state.status in _NEVER_CREATED:
+        if state is not None and not state.was_created:
             self.delete(name)
             state = None
         request = {

@@ -59,7 +59,7 @@ def data_parameters(buckets: Buckets, remembered: Mapping[str, str]) -> dict[str
     Args:
         buckets: As they are wanted now.
         remembered: Parameters that the stacks have; a bucket that was made once stays in its stack,
-            though another is used, since a bucket outside of it could not be taken in again.
+            though it is there or another is used, since it could not be taken in again.
     """
     parameters = {
         "CreateSource": _YES_NO[buckets.create_source or remembered.get("CreateSource") == "yes"],

@@ -1,7 +1,9 @@
 """Makes the cluster, or brings it up to date; doing it again changes nothing."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -33,9 +35,18 @@ Say = Callable[[str], None]
 
 
 def recall_parameters(stacks: CloudFormation) -> dict[str, str]:
-    """Return the parameters of all stacks that there are, by name."""
+    """Return the parameters of all stacks that there are, by name.
+
+    What people chose for a stack that never came to be counts, but it has no buckets.
+    """
     states = [stacks.find_stack(stack_name(stack)) for stack in STACKS]
-    return {key: value for state in states if state for key, value in state.parameters.items()}
+    return {
+        key: value
+        for state in states
+        if state
+        for key, value in state.parameters.items()
+        if state.was_created or not key.startswith("Create")
+    }
 
 
 def announce(account: Account, options: ClusterOptions, say: Say) -> None:
@@ -96,8 +107,7 @@ def bring_up(
         state = stacks.find_stack(name)
         return state.outputs if state else {}
 
-    buckets = _name_buckets(account, options)
-    _check_buckets(account, buckets)
+    buckets = _find_buckets(account, options)
     data = data_parameters(buckets, remembered)
     if data is not None:
         deploy("data", data)
@@ -120,22 +130,32 @@ def _name_buckets(account: Account, options: ClusterOptions) -> Buckets:
     return Buckets.from_options(options, account=account.number, region=account.region)
 
 
-def _check_buckets(account: Account, buckets: Buckets) -> None:
-    """See that the buckets that ought to be there are, before anything that costs is made."""
+def _find_buckets(account: Account, options: ClusterOptions) -> Buckets:
+    """Name the buckets, and see before anything that costs is made which of them are there.
+
+    An own one that is there is not made: it may have outlived its stack. The parameters of the data
+    stack keep it if it has not.
+    """
     s3 = account.connect("s3")
-    for bucket, is_ours in (
-        (buckets.source, buckets.create_source),
-        (buckets.destination, buckets.create_destination),
-    ):
-        if is_ours:
-            continue
-        try:
-            s3.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            raise AwsError(
-                f"there is no bucket {bucket} that you may use ({error}); check its name, or leave "
-                "the option out to have one made"
-            ) from error
+    buckets = _name_buckets(account, options)
+    return replace(
+        buckets,
+        create_source=_is_missing(s3, buckets.source, is_ours=buckets.create_source),
+        create_destination=_is_missing(s3, buckets.destination, is_ours=buckets.create_destination),
+    )
+
+
+def _is_missing(s3: Any, bucket: str, *, is_ours: bool) -> bool:
+    try:
+        s3.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if is_ours and error.response["Error"]["Code"] == "404":
+            return True
+        raise AwsError(
+            f"there is no bucket {bucket} that you may use ({error}); check its name, or leave "
+            "the option out to have one made"
+        ) from error
+    return False
 
 
 def _say_next_steps(account: Account, repository: str, say: Say) -> None:

@@ -133,9 +133,7 @@ def test_up_deploys_all_stacks_and_prepares_the_cluster(
 
 
 def test_up_again_leaves_the_same_and_remembers_what_was_chosen(account: Account) -> None:
-    account.connect("s3").create_bucket(
-        Bucket="originals", CreateBucketConfiguration={"LocationConstraint": REGION}
-    )
+    make_bucket(account, "originals")
     chosen = ["--source-bucket", "originals", "--source-prefix", "photos", "--max-shard-nodes", "4"]
     assert commands.main(["up", "--confirm", "yes", *chosen]) == 0
     stacks = CloudFormation(account.connect("cloudformation"))
@@ -154,6 +152,48 @@ def test_up_refuses_a_bucket_that_is_not_there_before_it_makes_anything(
     assert commands.main(["up", "--confirm", "yes", "--source-bucket", "mistyped"]) == 1
     assert "there is no bucket mistyped" in capsys.readouterr().err
     assert stack_states(account) == {}
+
+
+def make_bucket(account: Account, name: str) -> None:
+    account.connect("s3").create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_up_uses_an_own_bucket_that_outlived_its_stack(account: Account, is_named: bool) -> None:  # noqa: FBT001 - a case.
+    source = f"kaleidoscope-source-{account.number}-{REGION}"
+    make_bucket(account, source)
+    chosen = ["--source-bucket", source] if is_named else []
+    for _ in range(2):
+        assert commands.main(["up", "--confirm", "yes", *chosen]) == 0
+        parameters = recall_parameters(CloudFormation(account.connect("cloudformation")))
+        assert parameters["SourceBucket"] == source
+        assert (parameters["CreateSource"], parameters["CreateDestination"]) == ("no", "yes")
+
+
+def test_up_makes_no_data_stack_where_both_own_buckets_outlived_it(account: Account) -> None:
+    for end in ("source", "destination"):
+        make_bucket(account, f"kaleidoscope-{end}-{account.number}-{REGION}")
+    assert commands.main(["up", "--confirm", "yes"]) == 0
+    assert "data" not in stack_states(account)
+
+
+def test_a_stack_that_never_came_to_be_is_remembered_without_its_buckets() -> None:
+    client = botocore.session.Session().create_client("cloudformation", region_name=REGION)
+    state = {
+        "StackName": "kaleidoscope-data",
+        "CreationTime": "2026-11-22",
+        "StackStatus": "ROLLBACK_COMPLETE",
+        "Parameters": [
+            {"ParameterKey": "CreateSource", "ParameterValue": "yes"},
+            {"ParameterKey": "MaxShardNodes", "ParameterValue": "4"},
+        ],
+    }
+    with Stubber(client) as answers:
+        for _ in STACKS:
+            answers.add_response("describe_stacks", {"Stacks": [state]}, None)
+        assert recall_parameters(CloudFormation(client)) == {"MaxShardNodes": "4"}
 
 
 def test_an_update_keeps_the_shard_nodes_that_are_at_work(account: Account) -> None:
