@@ -19,7 +19,7 @@ from infra.aws.errors import AwsError
 from infra.aws.kubectl import check_programs, prepare_cluster, run_command
 from infra.aws.options import ClusterOptions
 from infra.aws.prices import to_table
-from infra.aws.up import announce, bring_up, recall_parameters
+from infra.aws.up import announce, bring_up, recall_parameters, refuse_what_cannot_change
 
 NOT_CONFIRMED = 2
 """Exit code: nothing was done, since CONFIRM=yes was missing."""
@@ -43,8 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(account: Account, options: argparse.Namespace) -> int:
-    remembered = recall_parameters(CloudFormation(account.connect("cloudformation")))
+    stacks = CloudFormation(account.connect("cloudformation"))
+    remembered = recall_parameters(stacks)
     choice = ClusterOptions.from_choices(vars(options), remembered)
+    refuse_what_cannot_change(stacks, choice)
     announce(account, choice, print)
     if not _is_confirmed(options.confirm):
         return NOT_CONFIRMED

@@ -40,8 +40,8 @@ def inspect(account: Account) -> Iterator[Finding]:
         return
     eks = account.connect("eks")
     yield _judge_cluster(eks)
-    for name in (SYSTEM_NODES, SHARD_NODES):
-        yield _judge_node_group(name, find_node_group(eks, name))
+    for role in (SYSTEM_NODES, SHARD_NODES):
+        yield _judge_node_group(role, find_node_group(eks, role))
     yield from (_judge_addon(eks, addon) for addon in ADDONS)
     yield from _inspect_data_path(account, eks, states)
 
@@ -89,13 +89,13 @@ def _judge_cluster(eks: Any) -> Finding:
     return Finding("control plane", status.startswith("ACTIVE"), status or "not there")
 
 
-def _judge_node_group(name: str, group: NodeGroup | None) -> Finding:
+def _judge_node_group(role: str, group: NodeGroup | None) -> Finding:
     if group is None:
-        return Finding(f"nodes {name}", is_good=False, detail="not there")
+        return Finding(f"nodes {role}", is_good=False, detail="not there")
     detail = f"{group.status}, {group.nodes} nodes of {group.min_nodes} to {group.max_nodes}"
     issues = "".join(f"; {issue}" for issue in group.issues)
     good = group.status in {"ACTIVE", "UPDATING"} and not group.issues
-    return Finding(f"nodes {name}", good, detail + issues)
+    return Finding(f"nodes {role}", good, detail + issues)
 
 
 def _judge_addon(eks: Any, addon: str) -> Finding:

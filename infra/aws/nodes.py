@@ -1,5 +1,6 @@
 """The nodes that run now, as the node groups have them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,11 +8,15 @@ from botocore.exceptions import ClientError
 
 from infra.aws.stacks import CLUSTER_NAME
 
+ROLE_LABEL = "kaleidoscope/role"
+"""What tells the node groups apart: CloudFormation names that of shards, so that it can put another
+in its place."""
+
 SYSTEM_NODES = "system"
-"""The node group of Prefect and of parent runs."""
+"""Role of the nodes of Prefect and of parent runs."""
 
 SHARD_NODES = "shards"
-"""The node group that scales from zero."""
+"""Role of the nodes that scale from zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +37,28 @@ class NodeGroup:
     """What EKS finds wrong with it."""
 
 
-def find_node_group(eks: Any, name: str) -> NodeGroup | None:
-    """Return a node group of the cluster, None if there is none."""
+def find_node_group(eks: Any, role: str) -> NodeGroup | None:
+    """Return the node group of a role, None if there is none; one that is leaving only if alone."""
     try:
-        group = eks.describe_nodegroup(clusterName=CLUSTER_NAME, nodegroupName=name)["nodegroup"]
+        pages = eks.get_paginator("list_nodegroups").paginate(clusterName=CLUSTER_NAME)
+        groups = [
+            eks.describe_nodegroup(clusterName=CLUSTER_NAME, nodegroupName=name)["nodegroup"]
+            for page in pages
+            for name in page["nodegroups"]
+        ]
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundException":
             return None
         raise
+    found = [group for group in groups if group.get("labels", {}).get(ROLE_LABEL) == role]
+    group = min(found, key=lambda each: bool(each["status"] == "DELETING"), default=None)
+    return None if group is None else _read_node_group(group)
+
+
+def _read_node_group(group: Mapping[str, Any]) -> NodeGroup:
     scaling = group["scalingConfig"]
     return NodeGroup(
-        name=name,
+        name=group["nodegroupName"],
         status=group["status"],
         instance_types=tuple(group.get("instanceTypes", ())),
         min_nodes=scaling["minSize"],

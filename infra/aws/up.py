@@ -49,6 +49,25 @@ def recall_parameters(stacks: CloudFormation) -> dict[str, str]:
     }
 
 
+def refuse_what_cannot_change(stacks: CloudFormation, options: ClusterOptions) -> None:
+    """See that an option which holds as long as the cluster is not another than before.
+
+    Raises:
+        AwsError: If the node that stays would have to be of another type.
+    """
+    cluster = stacks.find_stack(stack_name("cluster"))
+    if cluster is None or not cluster.was_created:
+        return
+    there = cluster.parameters["SystemInstanceType"]
+    if options.system_instance_type != there:
+        raise AwsError(
+            f"the node that stays is of type {there}, and --system-instance-type "
+            f"{options.system_instance_type} is for a new cluster only: leave the option out, or "
+            "say `make cluster-down CONFIRM=yes` first, which keeps the data and deletes Prefect's "
+            "history"
+        )
+
+
 def announce(account: Account, options: ClusterOptions, say: Say) -> None:
     """Say what is going to be made, where, and what it costs for an hour."""
     buckets = _name_buckets(account, options)

@@ -12,6 +12,7 @@ import botocore.session
 import pytest
 import yaml
 from moto import mock_aws
+from moto.eks.models import EKSBackend
 
 from infra.aws.account import Account
 from infra.aws.cloudformation import CloudFormation
@@ -36,9 +37,18 @@ def aws_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def list_nodegroups(
+    backend: EKSBackend, cluster_name: str, max_results: int, next_token: str | None
+) -> tuple[list[str], None]:
+    """Refuse a cluster that is not there, as EKS does; moto falls over it."""
+    del max_results, next_token
+    return list(backend.describe_cluster(cluster_name).nodegroups), None
+
+
 @pytest.fixture
-def account() -> Iterator[Account]:
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     """A new and empty account for each test."""
+    monkeypatch.setattr(EKSBackend, "list_nodegroups", list_nodegroups)
     # moto knows no bucket policies and nothing of EKS in stacks, says so, and goes on without.
     with mock_aws(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tried to parse AWS::(EKS|S3::BucketPolicy)")

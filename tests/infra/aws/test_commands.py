@@ -16,6 +16,7 @@ from infra.aws.cloudformation import CloudFormation
 from infra.aws.down import take_down
 from infra.aws.errors import AwsError
 from infra.aws.kubectl import MANIFESTS, check_programs, prepare_cluster, run_command
+from infra.aws.nodes import SHARD_NODES, find_node_group
 from infra.aws.options import ClusterOptions
 from infra.aws.prices import total
 from infra.aws.stacks import (
@@ -29,6 +30,9 @@ from infra.aws.stacks import (
 )
 from infra.aws.up import bring_up, recall_parameters
 from tests.infra.aws.conftest import REGION, AnsweringAccount
+
+SHARD_GROUP = "shards-1kx7"
+"""As if CloudFormation had named it."""
 
 pytestmark = pytest.mark.usefixtures("account", "commands_run")
 
@@ -81,11 +85,12 @@ def make_nodes(account: Account, *, shards: int) -> None:
     )
     for name, types, nodes in (
         ("system", ["m6i.large"], 1),
-        ("shards", ["c5.xlarge", "c6i.xlarge"], shards),
+        (SHARD_GROUP, ["c5.xlarge", "c6i.xlarge"], shards),
     ):
         eks.create_nodegroup(
             clusterName="kaleidoscope",
             nodegroupName=name,
+            labels={"kaleidoscope/role": name.partition("-")[0]},
             nodeRole=role,
             subnets=[],
             instanceTypes=types,
@@ -203,6 +208,38 @@ def test_an_update_keeps_the_shard_nodes_that_are_at_work(account: Account) -> N
     assert recall_parameters(stacks)["CurrentShardNodes"] == "7"
 
 
+def test_the_shard_nodes_that_stay_are_found_while_others_leave(account: Account) -> None:
+    make_nodes(account, shards=7)
+    eks = account.connect("eks")
+    found = eks.describe_nodegroup(clusterName="kaleidoscope", nodegroupName=SHARD_GROUP)
+    stays = found["nodegroup"]
+    leaves = {**stays, "nodegroupName": "shards-0old", "status": "DELETING"}
+    client = botocore.session.Session().create_client("eks", region_name=REGION)
+    for groups in ([leaves, stays], [stays, leaves]):
+        with Stubber(client) as answers:
+            names = [group["nodegroupName"] for group in groups]
+            answers.add_response("list_nodegroups", {"nodegroups": names}, None)
+            for group in groups:
+                answers.add_response("describe_nodegroup", {"nodegroup": group}, None)
+            seen = find_node_group(client, SHARD_NODES)
+        assert seen is not None
+        assert seen.name == SHARD_GROUP
+
+
+def test_up_changes_the_types_of_shard_nodes_and_refuses_another_for_the_node_that_stays(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.main(["up", "--confirm", "yes", "--system-instance-type", "m7i.large"]) == 0
+    other = ["--shard-instance-types", "c7i.xlarge"]
+    assert commands.main(["up", "--confirm", "yes", *other]) == 0
+    stacks = CloudFormation(account.connect("cloudformation"))
+    before = recall_parameters(stacks)
+    assert before["ShardInstanceTypes"] == "c7i.xlarge"
+    assert commands.main(["up", "--confirm", "yes", "--system-instance-type", "m6i.large"]) == 1
+    assert "is of type m7i.large" in capsys.readouterr().err
+    assert recall_parameters(stacks) == before
+
+
 def test_down_removes_all_but_the_data(
     account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -274,10 +311,13 @@ def check_stubbed(
     with Stubber(eks) as eks_answers, Stubber(iam) as iam_answers:
         cluster = {"status": "ACTIVE", "version": "1.36"}
         eks_answers.add_response("describe_cluster", {"cluster": cluster}, None)
-        for name in ("system", "shards"):
-            found = known.describe_nodegroup(clusterName="kaleidoscope", nodegroupName=name)
-            answer = {"nodegroup": found["nodegroup"]}
-            eks_answers.add_response("describe_nodegroup", answer, None)
+        groups = ("system", SHARD_GROUP)
+        for _ in groups:
+            eks_answers.add_response("list_nodegroups", {"nodegroups": groups}, None)
+            for name in groups:
+                found = known.describe_nodegroup(clusterName="kaleidoscope", nodegroupName=name)
+                answer = {"nodegroup": found["nodegroup"]}
+                eks_answers.add_response("describe_nodegroup", answer, None)
         for name in ADDONS:
             answer = {"addon": {"addonName": name, "status": addon}}
             eks_answers.add_response("describe_addon", answer, None)
@@ -325,7 +365,7 @@ def test_check_reckons_with_the_nodes_that_there_are(account: Account) -> None:
     make_nodes(account, shards=0)
     idle = total(current_cost(account)).low
     account.connect("eks").update_nodegroup_config(
-        clusterName="kaleidoscope", nodegroupName="shards", scalingConfig={"desiredSize": 6}
+        clusterName="kaleidoscope", nodegroupName=SHARD_GROUP, scalingConfig={"desiredSize": 6}
     )
     assert total(current_cost(account)).low > idle > 0.19
 

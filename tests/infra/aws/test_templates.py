@@ -10,6 +10,7 @@ import pytest
 
 from infra.aws.account import Account
 from infra.aws.cloudformation import CloudFormation
+from infra.aws.nodes import ROLE_LABEL, SHARD_NODES, SYSTEM_NODES
 from infra.aws.prices import NODE_DISK_GB, ON_DEMAND
 from infra.aws.stacks import CLUSTER_NAME, STACKS, TEMPLATES, read_template, stack_name
 from tests.infra.aws.conftest import load_job_template, load_manifests, load_template
@@ -148,6 +149,13 @@ def test_shard_nodes_are_spot_of_many_types_and_none_at_rest() -> None:
     assert {each.partition(".")[2] for each in types} == {"xlarge"}
     assert {each[0] for each in types} == {"c"}
     assert set(types) <= set(ON_DEMAND)
+
+
+def test_only_a_group_without_a_name_can_get_other_instance_types() -> None:
+    groups = resources("cluster", "AWS::EKS::Nodegroup")
+    assert "NodegroupName" not in groups["ShardNodes"]["Properties"]
+    for name, role in (("ShardNodes", SHARD_NODES), ("SystemNodes", SYSTEM_NODES)):
+        assert groups[name]["Properties"]["Labels"] == {ROLE_LABEL: role}
 
 
 def test_shard_pods_tolerate_the_taint_of_shard_nodes() -> None:
