@@ -186,8 +186,9 @@ def test_a_job_that_ended_outlives_a_worker_that_is_down_for_a_night() -> None:
     assert job_for()["spec"]["ttlSecondsAfterFinished"] >= 12 * 3600
 
 
-def test_a_pod_is_gone_within_30_s_of_being_asked_to() -> None:
-    assert pod_of(job_for())["terminationGracePeriodSeconds"] < 30
+def test_a_pod_is_gone_within_30_s_of_its_run_being_cancelled() -> None:
+    # Prefect's server waits ten seconds before it has the Job of a cancelled run deleted.
+    assert pod_of(job_for())["terminationGracePeriodSeconds"] + 10 < 30
     # Else the first process is number 1, which ignores SIGTERM until Prefect has been imported.
     assert pod_of(job_for())["shareProcessNamespace"] is True
 
