@@ -1,12 +1,14 @@
 """What tests see and do in a cluster, the stand-in or a real one."""
 
 import asyncio
+import json
 import subprocess
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import (
@@ -20,9 +22,9 @@ from kubernetes_asyncio.client import (
     V1NetworkPolicyEgressRule,
     V1NetworkPolicySpec,
     V1ObjectMeta,
-    V1Pod,
     V1Secret,
 )
+from kubernetes_asyncio.client.exceptions import NotFoundException
 
 from tests.cluster.stand_in import StandIn
 
@@ -111,10 +113,16 @@ class Cluster:
     def pods(self, *, of: str | None = None) -> list[Pod]:
         """Return the pods of the session, or of one flow run."""
         selector = self._selector if of is None else f"{FLOW_RUN_LABEL}={of}"
-        found = self._ask(
-            lambda api: CoreV1Api(api).list_namespaced_pod(self.namespace, label_selector=selector)
-        )
-        return [_pod(one) for one in found.items]
+
+        async def list_pods(api: ApiClient) -> list[dict[str, Any]]:
+            # As JSON, since objects of it take the time that pods of the same machine need.
+            answer: Any = await CoreV1Api(api).list_namespaced_pod(
+                self.namespace, label_selector=selector, _preload_content=False
+            )
+            items: list[dict[str, Any]] = json.loads(await answer.read())["items"]
+            return items
+
+        return [_pod(one) for one in self._ask(list_pods)]
 
     def active_pods(self, *, of: Sequence[str]) -> list[Pod]:
         """Return the pods of some flow runs that run or will."""
@@ -162,9 +170,10 @@ class Cluster:
             batch, core, there = BatchV1Api(api), CoreV1Api(api), self.namespace
             jobs = await batch.list_namespaced_job(there, label_selector=self._selector)
             for job in jobs.items:
-                await batch.delete_namespaced_job(
-                    job.metadata.name, there, propagation_policy="Background"
-                )
+                with suppress(NotFoundException):  # Its time after it finished may be up just now.
+                    await batch.delete_namespaced_job(
+                        job.metadata.name, there, propagation_policy="Background"
+                    )
             secrets = await core.list_namespaced_secret(there, label_selector=self._selector)
             for secret in secrets.items:
                 await core.delete_namespaced_secret(secret.metadata.name, there)
@@ -196,11 +205,12 @@ class Cluster:
         return asyncio.run(ask())
 
 
-def _pod(one: V1Pod) -> Pod:
+def _pod(one: dict[str, Any]) -> Pod:
+    metadata = one["metadata"]
     return Pod(
-        name=one.metadata.name,
-        flow_run_id=one.metadata.labels.get(FLOW_RUN_LABEL, ""),
-        phase=one.status.phase,
-        is_leaving=one.metadata.deletion_timestamp is not None,
-        labels=one.metadata.labels,
+        name=metadata["name"],
+        flow_run_id=metadata["labels"].get(FLOW_RUN_LABEL, ""),
+        phase=one["status"]["phase"],
+        is_leaving="deletionTimestamp" in metadata,
+        labels=metadata["labels"],
     )
