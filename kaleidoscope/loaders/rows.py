@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kaleidoscope.errors import LoaderError
+from kaleidoscope.errors import LoaderError, ObjectMissingError
 from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.outputs import decode_output, decode_output_mask, read_output
 from kaleidoscope.settings import Settings
@@ -24,7 +24,7 @@ def select_rows(rows: "pd.DataFrame", split: str | None) -> "pd.DataFrame":
     Raises:
         LoaderError: If a column is missing, there is no such split, or no row is left.
     """
-    _require(rows, ["output_key", *([] if split is None else ["split"])])
+    require(rows, ["output_key", *([] if split is None else ["split"])])
     images = rows[rows["output_key"].notna()]
     if split is not None:
         selected = images[images["split"] == split]
@@ -45,7 +45,7 @@ def class_names(rows: "pd.DataFrame") -> tuple[str, ...]:
     Raises:
         LoaderError: If there is no column ``label``.
     """
-    _require(rows, ["label"])
+    require(rows, ["label"])
     return tuple(sorted(rows["label"].dropna().unique()))
 
 
@@ -55,7 +55,7 @@ def class_indices(rows: "pd.DataFrame", classes: Sequence[str]) -> npt.NDArray[n
     Raises:
         LoaderError: If a row has no label, or one that is not among the classes.
     """
-    _require(rows, ["label"])
+    require(rows, ["label"])
     places = {name: place for place, name in enumerate(classes)}
     indices = rows["label"].map(places)
     if indices.isna().any():
@@ -72,7 +72,12 @@ def class_indices(rows: "pd.DataFrame", classes: Sequence[str]) -> npt.NDArray[n
     return np.array(indices, np.int64)  # A copy, since what Arrow holds cannot be written to.
 
 
-def _require(rows: "pd.DataFrame", columns: Sequence[str]) -> None:
+def require(rows: "pd.DataFrame", columns: Sequence[str]) -> None:
+    """Refuse rows without these columns.
+
+    Raises:
+        LoaderError: If one is missing.
+    """
     if missing := [name for name in columns if name not in rows.columns]:
         raise LoaderError(
             f"the rows have no column {missing[0]!r}, only {list(rows.columns)}; read the "
@@ -86,10 +91,17 @@ def category_names(rows: "pd.DataFrame") -> tuple[str, ...]:
     Raises:
         LoaderError: If there is no column ``objects``.
     """
-    _require(rows, ["objects"])
+    require(rows, ["objects"])
     texts = rows["objects"].dropna().unique()
     names = {name for text in texts for name in json.loads(text)["categories"]}
     return tuple(sorted(names - {None}))
+
+
+def _arrays(rows: "pd.DataFrame", *names: str) -> dict[str, Any] | None:
+    """Return those of the columns that there are, None if the first is not."""
+    if names[0] not in rows.columns:
+        return None
+    return {name: rows[name].array for name in names if name in rows.columns}
 
 
 class ImageRows:
@@ -100,20 +112,18 @@ class ImageRows:
     """
 
     def __init__(self, uri: str, rows: "pd.DataFrame") -> None:
-        """Take rows of :func:`select_rows` and the place that their run wrote to."""
+        """Take rows of :func:`select_rows` and the place that their run wrote to.
+
+        Raises:
+            LoaderError: If images lie in tars, and a column that says where is missing.
+        """
         self._uri = uri
         # Columns of Arrow: no Python object for each row, which a worker's copy would double.
         self._keys = rows["output_key"].array
-        self._members = (
-            {name: rows[name].array for name in ("tar_key", "offset", "length")}
-            if "tar_key" in rows.columns
-            else None
-        )
-        self._masks = (
-            {name: rows[name].array for name in ("mask_key", "mask_offset", "mask_size")}
-            if "mask_key" in rows.columns
-            else None
-        )
+        self._members = _arrays(rows, "tar_key", "offset", "length")
+        self._masks = _arrays(rows, "mask_key", "mask_offset", "mask_size")
+        if self._members is not None and rows["tar_key"].notna().any():
+            require(rows, ["offset", "length"])
         self._opened: tuple[int, Store] | None = None
 
     def __len__(self) -> int:
@@ -126,6 +136,7 @@ class ImageRows:
         """Return the encoded image: a whole object, or its range of a tar.
 
         Raises:
+            LoaderError: If it is no object, and no column says whether it lies in a tar.
             StoreError: If it cannot be read.
         """
         return self._read(index, self._keys[index], self._members, ("offset", "length"))
@@ -134,6 +145,7 @@ class ImageRows:
         """Return the image, ``(H, W, 3)`` uint8, BGR.
 
         Raises:
+            LoaderError: As :meth:`read`.
             StoreError: If it cannot be read.
             CodecError: If it cannot be decoded.
         """
@@ -143,7 +155,7 @@ class ImageRows:
         """Return the image's mask, ``(H, W)`` or ``(H, W, C)``, uint8 or uint16.
 
         Raises:
-            LoaderError: If the image has none.
+            LoaderError: If the image has none, or a column that says where it lies is missing.
             StoreError: If it cannot be read.
             CodecError: If it cannot be decoded.
         """
@@ -162,9 +174,25 @@ class ImageRows:
         """Return an object, or the member of the row's tar that two of the columns place."""
         tar_key = None if self._members is None else self._members["tar_key"][index]
         if columns is None or not isinstance(tar_key, str):
-            return read_output(self._store(), key)
+            return self._read_object(key)
+        if missing := [name for name in place if name not in columns]:
+            raise LoaderError(
+                f"{key} lies in a tar, and the rows have no column {missing[0]!r} to say where; "
+                "read the manifest with it"
+            )
         offset, length = (int(columns[name][index]) for name in place)
         return read_output(self._store(), key, tar_key, offset, length)
+
+    def _read_object(self, key: str) -> bytes:
+        try:
+            return read_output(self._store(), key)
+        except ObjectMissingError as error:
+            if self._members is not None:
+                raise
+            raise LoaderError(
+                f"{error}; the rows have no column 'tar_key', so if it lies in a tar, read the "
+                "manifest with it, offset and length"
+            ) from error
 
     def _store(self) -> Store:
         if self._opened is None or self._opened[0] != os.getpid():

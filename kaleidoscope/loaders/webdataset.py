@@ -16,7 +16,13 @@ import torch
 import webdataset as wds
 
 from kaleidoscope.errors import LoaderError
-from kaleidoscope.loaders.rows import class_indices, class_names, open_destination, select_rows
+from kaleidoscope.loaders.rows import (
+    class_indices,
+    class_names,
+    open_destination,
+    require,
+    select_rows,
+)
 from kaleidoscope.loaders.torch import to_tensor
 from kaleidoscope.outputs import decode_output
 from kaleidoscope.stores import RangeFile, Store
@@ -58,11 +64,12 @@ def tar_images(  # noqa: PLR0913 -- where, what, and how; all but two have defau
         A pipeline of ``(image, class index)``.
 
     Raises:
-        LoaderError: If there is no image of this split, an image is in no tar, or a label is
-            missing or not among the classes.
+        LoaderError: If there is no image of this split, an image is in no tar, a column is missing,
+            or a label is missing or not among the classes.
     """
     selected = select_rows(rows, split)
-    if "tar_key" not in selected.columns or selected["tar_key"].isna().any():
+    require(selected, ["tar_key", "offset"])
+    if selected["tar_key"].isna().any():
         raise LoaderError(
             "some images are objects of their own and not members of tars; read them with "
             "kaleidoscope.loaders.torch.ImageDataset, or make them with output.container webdataset"

@@ -27,6 +27,19 @@ def test_a_split_needs_its_column(run_uri: str, rows: pd.DataFrame) -> None:
         next(iter_images(run_uri, rows[["output_key"]], split="train"))
 
 
+@pytest.mark.parametrize("column", ["tar_key", "offset", "length"])
+def test_a_column_without_which_no_member_is_found_is_named(
+    tars_uri: str, members: pd.DataFrame, column: str
+) -> None:
+    with pytest.raises(LoaderError, match=f"no column '{column}'"):
+        next(iter_images(tars_uri, members.drop(columns=column)))
+
+
+def test_images_that_are_objects_need_no_column_of_tars(run_uri: str, rows: pd.DataFrame) -> None:
+    for columns in (["output_key"], ["output_key", "tar_key"]):
+        assert len(list(iter_images(run_uri, rows[columns]))) == 24
+
+
 def test_an_image_that_is_gone_ends_the_iteration_with_its_key(
     run_uri: str, rows: pd.DataFrame
 ) -> None:

@@ -150,6 +150,16 @@ def test_a_row_without_mask_or_box_is_named(uri: str, rows: pd.DataFrame) -> Non
         TargetDataset(uri, dogs, categories=["cat"])[0]
 
 
+def test_a_mask_in_a_tar_needs_the_columns_that_say_where(uri: str, rows: pd.DataFrame) -> None:
+    bare = rows.drop(columns=["mask_offset"])
+    assert len(list(iter_images(uri, bare))) == len(rows)
+    if "webdataset" not in uri:
+        assert len(list(iter_masks(uri, bare))) == len(rows)
+        return
+    with pytest.raises(LoaderError, match="no column 'mask_offset' to say where"):
+        next(iter_masks(uri, bare))
+
+
 def test_an_image_folder_of_hugging_face_has_them(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

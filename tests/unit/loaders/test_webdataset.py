@@ -63,3 +63,11 @@ def test_a_tar_that_was_replaced_is_noticed(tars_uri: str, members: pd.DataFrame
     moved = members.assign(offset=members["offset"] + 512)
     with pytest.raises(LoaderError, match=r"\.tar has no members where the manifest says"):
         list(tar_images(tars_uri, moved))
+
+
+@pytest.mark.parametrize("column", ["tar_key", "offset", "label"])
+def test_a_column_that_is_missing_is_named(
+    tars_uri: str, members: pd.DataFrame, column: str
+) -> None:
+    with pytest.raises(LoaderError, match=f"no column '{column}'"):
+        tar_images(tars_uri, members.drop(columns=column))
