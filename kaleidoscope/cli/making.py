@@ -125,8 +125,8 @@ def run_and_say(  # noqa: PLR0913 -- a command's options.
     if report.error_rate > limit:
         print_error(
             f"{report.error_rate:.0%} of the sources failed, more than limits.max_error_rate = "
-            f"{limit:.0%}; the other images are committed. Once the cause is gone, --retry-failed "
-            "does those that failed again"
+            f"{limit:.0%}; the other images are committed. Once the cause is gone, "
+            f"`kaleidoscope retry {destination}` does those that failed again"
         )
         raise typer.Exit(EXIT_TOO_MANY_FAILURES)
 

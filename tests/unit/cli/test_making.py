@@ -62,7 +62,7 @@ def test_too_many_failures_end_with_their_own_exit_code_after_the_commit(
     code, _, messages = command("run", photos, tmp_path / "out", "-r", recipe)
     assert code == cli.EXIT_TOO_MANY_FAILURES
     assert "Nothing to do" in messages
-    assert "--retry-failed" in messages
+    assert f"`kaleidoscope retry {tmp_path / 'out'}` does those" in messages
 
 
 def test_plan_writes_nothing_and_counts_what_run_would_make(
