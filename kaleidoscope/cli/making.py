@@ -224,4 +224,4 @@ def _find_targets(image: Path, recipe: "Recipe") -> "StoredTargets":
         if all((folder / name).exists() for name in own):
             store, key = LocalStore(folder), path.relative_to(folder).as_posix()
             return read_targets(store, find_labels(store, targets, key))
-    return StoredTargets()
+    return StoredTargets(None if targets.labels else path.parent.name or None)

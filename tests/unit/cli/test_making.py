@@ -115,6 +115,8 @@ def test_preview_leaves_out_what_is_not_for_the_label_of_the_photograph(
     recipe.write_text(FLIPS)
     assert shown() == "2 images, not for left: b HorizontalFlip"
     assert shown("--label", "right") == "4 images"
+    recipe.write_text(f"{FLIPS}targets: {{masks: masks}}\n")
+    assert shown() == "2 images, not for left: b HorizontalFlip"  # There is no folder of masks.
     recipe.write_text(f"{FLIPS}targets: {{labels: labels.csv}}\n")
     assert shown() == "4 images"  # There is no table.
     (tmp_path / "labels.csv").write_text("file_name,label\nleft/photo.jpg,right\n")
