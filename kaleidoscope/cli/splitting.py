@@ -86,7 +86,7 @@ def audit(
     ] = None,
     column: Annotated[
         str | None,
-        typer.Option(help="Audit this column of PLACE, a .csv or .parquet with output_key."),
+        typer.Option(help="Audit this column of PLACE, a local .csv or .parquet with output_key."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -102,6 +102,8 @@ def audit(
 
     if name is not None and column is not None:
         raise typer.BadParameter("a saved split has no --column; give one of --name and --column")
+    if column is not None and "://" in place:
+        raise typer.BadParameter(f"a table is a local file; download {place} first")
     try:
         if column is not None:
             counts = api.audit_table(Path(place), column=column)
