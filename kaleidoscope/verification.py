@@ -118,8 +118,8 @@ class VerifyOptions:
     replays: bool = False
     """Make those that are read again from their sources, and compare."""
     repairs: bool = False
-    """Make those again that are missing or damaged, and write them if they have the hash that was
-    recorded. Every output is read for it."""
+    """Make those again that are missing or damaged and no members of tars, and write them if they
+    have the hash that was recorded. Every output is read for it."""
     sources: bool = True
     """Compare the sources with the versions of which the outputs were made."""
     workers: int = 16
@@ -413,7 +413,10 @@ class _File:
                 of it here.
         """
         if self.row["tar_key"] is not None:
-            raise ManifestError(f"it is a member of {self.row['tar_key']}, which is written whole")
+            raise ManifestError(
+                f"it is a member of {self.row['tar_key']}, which only its own run wrote; bring "
+                "the tar back from a copy, or make the data set in another destination"
+            )
         again = (replay_mask if self.is_mask else replay)(self.row, source)
         if hashlib.sha256(again).hexdigest() != self.sha256:
             raise ManifestError(

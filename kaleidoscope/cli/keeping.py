@@ -130,7 +130,8 @@ def verify(  # noqa: PLR0913 -- a command's options.
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Make missing and damaged images again, if they get the same bytes."
+            "--repair",
+            help="Make missing and damaged images again, if they get the same bytes; not in tars.",
         ),
     ] = False,
     wait: Wait = None,

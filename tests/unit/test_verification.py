@@ -375,5 +375,6 @@ def test_a_member_of_a_tar_is_not_repaired(tmp_path: Path) -> None:
     (tar_key,) = place.output_keys() & set(place.rows()["tar_key"].iloc[:1])
     place.destination.delete([tar_key])
     found = check(place, REPAIR)
-    assert "a member of" in found.examples[0].detail
+    assert f"a member of {tar_key}, which" in found.examples[0].detail
+    assert "another destination" in found.examples[0].detail
     assert not place.output_keys() & {tar_key}
