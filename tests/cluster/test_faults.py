@@ -110,7 +110,7 @@ def test_a_pod_that_vanishes_while_the_worker_is_down_is_missed(
     worker: Worker,
     expected: dict[str, str],
 ) -> None:
-    run_id = augmentation.start(shard_time_limit_s=12.0)
+    run_id = augmentation.start(shard_minutes=0.1, shard_time_limit_s=12.0)
     with shards_in_the_middle(augmentation, storage, run_id) as (child,):
         worker.kill()
         cluster.vanish(str(child.id))
