@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kaleidoscope import pipeline, verification
+from kaleidoscope import pipeline
 from kaleidoscope.errors import ManifestError, SettingsError, StoreError
 from kaleidoscope.increments import gone_sources
 from kaleidoscope.lineage import Lineage
@@ -277,7 +277,7 @@ def in_tars(
 ) -> Place:
     """A tar of three sources and a fourth between them that no longer stands, read as a whole or
     member by member."""
-    monkeypatch.setattr(verification, "_PART_SIZE", request.param)
+    monkeypatch.setattr("kaleidoscope.verification._tars._PART_SIZE", request.param)
     place = data_sets.local(tmp_path, data_sets.plain_images(4))
     place.run(
         data_sets.recipe(steps=2, side=16, output={"container": "webdataset"}), StartOptions()
@@ -355,7 +355,8 @@ def test_what_cannot_be_made_again_as_it_was_is_said_and_nothing_is_written(
     rows = local.rows().set_index("output_key")
     local.source.put(str(rows.loc[changed, "source_key"]), b"another photograph")
     local.destination.delete([changed, other])
-    monkeypatch.setattr(verification, "replay", lambda *_: b"the bytes of another OpenCV")
+    again = "kaleidoscope.verification._files.replay"
+    monkeypatch.setattr(again, lambda *_: b"the bytes of another OpenCV")
     found = check(local, REPAIR)
     assert found.num_problems["missing"] == found.num_problems["not_repairable"] == 2
     assert found.num_repaired == 0
