@@ -40,13 +40,9 @@ def describe_machine(command: str, date: str) -> str:
         ),
         platform.processor(),
     )
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    # Its own pages and plots have changed by now.
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks")
+    commit = _git("rev-parse", "--short", "HEAD") + ("-dirty" if changes else "")
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     return (
@@ -54,6 +50,12 @@ def describe_machine(command: str, date: str) -> str:
         f"{platform.system()}, Python {platform.python_version()}, {libraries}. "
         f"Load averages at the end: {load}."
     )
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    answer = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return answer.stdout.strip()
 
 
 def engine_table(rounds: Rounds) -> str:
