@@ -44,11 +44,15 @@ def output_key(source_key: str, node: str, extension: str) -> str:
         node: The node's name.
         extension: With its dot.
     """
+    return f"{output_stem(source_key)}-{node}{extension}"
+
+
+def output_stem(source_key: str) -> str:
+    """Return what the keys of all outputs of a source, and of no other, have before the node."""
     folder, name = posixpath.split(source_key)
     stem = posixpath.splitext(name)[0].replace(".", "_")
     stem = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
-    output = f"{stem}-{source_id(source_key)[:8]}-{node}{extension}"
-    return posixpath.join(folder, output)
+    return posixpath.join(folder, f"{stem}-{source_id(source_key)[:8]}")
 
 
 def mask_key(folder: str, output_key: str) -> str:

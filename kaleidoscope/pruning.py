@@ -1,20 +1,20 @@
 """Removing outputs whose source went away, was replaced or failed, by what the manifest says.
 
-Objects are found through the rows that named them, never by listing and guessing; the listing only
-tells which of them are still there. What goes is recorded first, by a committed run that takes the
-sources out of the data set, and deleted after: a process that dies in between leaves objects that
-no row names, and the next prune removes them.
+Objects are found through the rows that named them. The listing tells which of them are still
+there, and what a run that was killed had made of a source that then went away or failed. What goes
+is recorded first, by a committed run that takes the sources out of the data set, and deleted after:
+a process that dies in between leaves objects that no row names, and the next prune removes them.
 """
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from kaleidoscope.errors import RunError
-from kaleidoscope.identity import source_id
+from kaleidoscope.identity import output_stem, source_id
 from kaleidoscope.increments import gone_sources
 from kaleidoscope.lease import Lease
 from kaleidoscope.lineage import Lineage
@@ -48,7 +48,8 @@ class Pruning:
     num_outputs: int
     """Rows of outputs that no longer stand with them."""
     num_objects: int
-    """Objects to delete: of these outputs, and of earlier ones that no longer stand."""
+    """Objects to delete: of these outputs, of earlier ones that no longer stand, and of such that
+    no run recorded."""
     size: int
     """Bytes of these objects."""
     objects: tuple[str, ...]
@@ -123,7 +124,9 @@ def _find(source: Store, destination: Store) -> _Found:
     listed = _listed(source, SourceListing(source, destination, masks=masks))
     gone = tuple(gone_sources(listed, destination, lineage.runs))
     keys = [planned.info.key for planned in gone]
-    doomed, num_outputs, num_in_tars = _doomed(lineage, frozenset(map(source_id, keys)))
+    unrecorded = _unrecorded(lineage, keys, masks)
+    gone_ids = frozenset(map(source_id, keys))
+    doomed, num_outputs, num_in_tars = _doomed(lineage, gone_ids, unrecorded)
     sizes = {}
     if doomed:
         sizes = {i.key: i.size for i in destination.list_objects() if i.key in doomed}
@@ -169,14 +172,33 @@ def _listed(source: Store, listing: SourceListing) -> Iterator[ObjectInfo]:
         )
 
 
-def _doomed(lineage: Lineage, gone: frozenset[str]) -> tuple[set[str], int, int]:
+def _unrecorded(lineage: Lineage, gone: Iterable[str], masks: str | None) -> set[str]:
+    """Return the objects of sources that are gone or failed; rows may name some of them."""
+    failed = lineage.failures(columns=["source_key"])["source_key"]
+    stems = {output_stem(str(key)) for key in chain(gone, failed)}
+    folder = "" if masks is None else f"{masks}/"
+    return {
+        info.key
+        for info in (lineage.store.list_objects() if stems else ())
+        if info.key.removeprefix(folder).rpartition("-")[0] in stems
+    }
+
+
+def _doomed(
+    lineage: Lineage, gone: frozenset[str], unrecorded: set[str]
+) -> tuple[set[str], int, int]:
     """Return the objects that no row names any more once sources are gone.
+
+    Args:
+        lineage: Of the destination.
+        gone: Ids of the sources.
+        unrecorded: Objects that go if no row names them.
 
     Returns:
         Their keys, how many rows fall with the sources, and how many of all fallen rows lie in
         tars that stay.
     """
-    doomed: set[str] = set()
+    doomed = set(unrecorded)
     members: dict[str, int] = {}
     num_outputs = 0
 

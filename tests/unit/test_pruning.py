@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from kaleidoscope import pipeline
 from kaleidoscope.errors import LeaseError, RunError, StoreError
 from kaleidoscope.identity import source_id
 from kaleidoscope.lease import Holder, Lease, hold
@@ -262,3 +263,21 @@ def test_the_row_of_a_source_that_is_taken_out_has_its_label_from_the_table(tmp_
     told = [(row["source_key"], row["label"], row["attributes"]) for row in rows]
     assert told == [("a/000.jpg", "rex", '{"age":"8"}'), ("b/001.jpg", None, None)]
     assert is_whole(place)
+
+
+def test_what_a_killed_run_made_of_a_source_that_went_away_or_failed_goes(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(6))
+    run = place.start(RECIPE)
+    for index in range(run.plan.num_shards):
+        pipeline.run_shard(place.source, place.destination, run, index, workers=1, now=NOW)
+    # As if it had been killed after its last image, and before its first part.
+    place.destination.delete([info.key for info in place.destination.list_objects(run.keys.parts)])
+    gone, broken = GONE
+    place.source.delete([gone])
+    place.source.put(broken, b"no image")
+    assert place.run(RECIPE).num_failed == 2
+    assert len(place.output_keys()) == 24
+    found = pruned(place)
+    assert found.sources == (gone,)
+    assert (found.num_outputs, found.num_objects) == (0, 8)
+    data_sets.check_whole(place)
