@@ -2,12 +2,13 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tools.ports import free_ports
 
 DEBIAN = Path("/usr/lib/postgresql")
 """Where Debian keeps the programs of each version, which are not on PATH."""
@@ -39,7 +40,7 @@ class PostgreSQL:
         self._folder = Path(tempfile.mkdtemp(prefix="kaleidoscope-postgresql-"))
         if self._user:
             shutil.chown(self._folder, self._user)
-        self._port = _free_port()
+        (self._port,) = free_ports(1)
         self.url = f"postgresql+asyncpg://prefect@127.0.0.1:{self._port}/postgres"
 
     def __enter__(self) -> Self:
@@ -83,10 +84,3 @@ def find_programs() -> Path | None:
         return Path(found).parent
     folders = [path.parent for path in DEBIAN.glob("*/bin/initdb")]
     return max(folders, key=lambda folder: int(folder.parent.name), default=None)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port

