@@ -54,6 +54,8 @@ class PrefectServer:
             "PREFECT_API_URL": self.api_url,
             "PREFECT_UI_URL": self.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # A run that is just starting may not hear of its cancelling, for five minutes else.
+            "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "10",
             "DO_NOT_TRACK": "1",
             "PREFECT_CLI_PROMPT": "false",
             "PREFECT_CLI_COLORS": "false",

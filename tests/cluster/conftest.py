@@ -125,7 +125,7 @@ def cluster(addresses: Addresses, tmp_path_factory: pytest.TempPathFactory) -> I
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server that clients in this process talk to."""
     # As infra/kubernetes has it, its database too where PostgreSQL is installed.
-    environment = {"PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "10"}
+    environment: dict[str, str] = {}
     with ExitStack() as stack:
         if find_programs() is not None:
             database = stack.enter_context(PostgreSQL())
