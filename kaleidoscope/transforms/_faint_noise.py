@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kaleidoscope.model import BgrImage
 from kaleidoscope.transforms._base import as_image
-from kaleidoscope.transforms._noise_field import noise_source, random_bits
+from kaleidoscope.transforms._noise_field import RandomBits
 
 VARIANCE = 2.0
 """Of the Gaussian before it is rounded, in grey levels squared."""
@@ -36,18 +36,14 @@ def add_faint_gaussian_noise(image: BgrImage, *, noise_seed: int) -> BgrImage:
     Raises:
         TransformError: If ``noise_seed`` is out of range.
     """
-    source = noise_source(noise_seed)
+    bits = RandomBits(noise_seed)
     values = image.reshape(image.shape[0], -1)
     # Levels are kept above zero by _LIMIT, since OpenCV is fastest on unsigned bytes.
-    levels = np.bitwise_count(random_bits(source, values.size))
+    levels = np.bitwise_count(bits.take(values.size))
     levels += np.uint8(_LIMIT - 4)
     table, share = _what_the_binomial_lacks()
-    rng = np.random.Generator(source)
-    # As in salt and pepper: a Poisson number of hits hits each value with the same probability.
-    num_hits = int(rng.poisson(-values.size * math.log1p(-share)))
-    hits = rng.integers(values.size, size=num_hits)
-    if num_hits:
-        levels[hits] = table[random_bits(source, 2 * num_hits).view(np.uint16)]
+    hits = bits.take_hits(values.size, share)
+    levels[hits] = table.take(bits.take_indices(hits.shape))
     noisy = cv2.addWeighted(values, 1, levels.reshape(values.shape), 1, -_LIMIT)
     return as_image(noisy).reshape(image.shape)
 

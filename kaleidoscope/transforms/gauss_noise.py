@@ -20,20 +20,26 @@ from kaleidoscope.transforms._base import (
     check_within,
     uniform,
 )
-from kaleidoscope.transforms._noise_field import normal_quantiles, random_indices
+from kaleidoscope.transforms._noise_field import RandomBits, normal_quantiles
+
+RAISE = 128
+"""Grey levels by which noise is raised where it then fits into a byte, for all below a standard
+deviation of 30: OpenCV is fastest on bytes without a sign."""
 
 
 @lru_cache(maxsize=8)
-def rounded_gaussian(std: float) -> npt.NDArray[np.int8 | np.int16]:
+def rounded_gaussian(std: float) -> npt.NDArray[np.uint8 | np.int16]:
     """Return 65,536 grey levels, distributed as a rounded Gaussian.
 
     Args:
         std: Grey levels, in ``[0, 255]``.
+
+    Returns:
+        ``(65536,)``, read-only, ascending: uint8 if raised by :data:`RAISE`, else int16.
     """
     levels = np.rint(normal_quantiles() * np.float32(std))
-    # Bytes where they suffice: the table and the noise are half as large, and 15 % faster.
-    dtype = np.int8 if levels[-1] <= np.iinfo(np.int8).max else np.int16
-    table: npt.NDArray[np.int8 | np.int16] = levels.astype(dtype)
+    table: npt.NDArray[np.uint8 | np.int16]
+    table = (levels + RAISE).astype(np.uint8) if levels[-1] < RAISE else levels.astype(np.int16)
     table.flags.writeable = False
     return table
 
@@ -51,9 +57,14 @@ def add_gaussian_noise(image: BgrImage, *, std: float, noise_seed: int) -> BgrIm
     """
     check_within("the standard deviation of noise", std, low=0, high=255)
     values = image.reshape(image.shape[0], -1)
-    noise = cv2.LUT(random_indices(values.shape, noise_seed=noise_seed), rounded_gaussian(std))
-    # cv2.add saturates; a sum of uint8 in numpy would wrap 256 to 0.
-    return as_image(cv2.add(values, noise, dtype=cv2.CV_8U)).reshape(image.shape)
+    table = rounded_gaussian(std)
+    noise = cv2.LUT(RandomBits(noise_seed).take_indices(values.shape), table)
+    # Both saturate; a sum of uint8 in numpy would wrap 256 to 0.
+    if table.dtype == np.uint8:
+        noisy = cv2.addWeighted(values, 1, noise, 1, -RAISE)
+    else:
+        noisy = cv2.add(values, noise, dtype=cv2.CV_8U)
+    return as_image(noisy).reshape(image.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class GaussNoise(Transform):
     """Add Gaussian noise to every channel of every pixel."""
 
     operation = GaussNoised
-    cost_ns_per_pixel = 2.7
+    cost_ns_per_pixel = 1.8
 
     std_range: Annotated[Interval, Bounds(0, 1)] = Field(
         default=(0.01, 0.1),

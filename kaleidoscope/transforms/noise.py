@@ -66,7 +66,7 @@ class Noise(Transform):
     """Add faint noise of one kind: Gaussian, salt and pepper, or speckle."""
 
     operation = Noised
-    cost_ns_per_pixel = 2.5
+    cost_ns_per_pixel = 1.5
 
     kinds: tuple[NoiseKind, ...] = Field(
         default=("gaussian", "salt_and_pepper", "speckle"),

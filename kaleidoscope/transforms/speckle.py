@@ -20,7 +20,7 @@ from kaleidoscope.transforms._base import (
     check_within,
     uniform,
 )
-from kaleidoscope.transforms._noise_field import normal_quantiles, random_indices
+from kaleidoscope.transforms._noise_field import RandomBits, normal_quantiles
 
 
 def multiply_by_gaussian(image: BgrImage, *, std: float, noise_seed: int) -> BgrImage:
@@ -36,7 +36,8 @@ def multiply_by_gaussian(image: BgrImage, *, std: float, noise_seed: int) -> Bgr
     """
     check_within("the standard deviation of speckle", std, low=0, high=1)
     values = image.reshape(image.shape[0], -1)
-    factors = cv2.LUT(random_indices(values.shape, noise_seed=noise_seed), _multipliers(std))
+    indices = RandomBits(noise_seed).take_indices(values.shape)
+    factors = cv2.LUT(indices, _multipliers(std))
     return as_image(cv2.multiply(values, factors, dtype=cv2.CV_8U)).reshape(image.shape)
 
 
@@ -71,7 +72,7 @@ class Speckle(Transform):
     """Multiply every channel of every pixel by Gaussian noise: the bright parts get grainy."""
 
     operation = Speckled
-    cost_ns_per_pixel = 3.3
+    cost_ns_per_pixel = 2.5
 
     std_range: Annotated[Interval, Bounds(0, 1)] = Field(
         default=(0.01, 0.1),

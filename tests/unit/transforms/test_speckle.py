@@ -6,7 +6,7 @@ import pytest
 
 from kaleidoscope.errors import TransformError
 from kaleidoscope.model import BgrImage
-from kaleidoscope.transforms import speckle
+from kaleidoscope.transforms._noise_field import RandomBits
 from kaleidoscope.transforms.speckle import Speckle, multiply_by_gaussian
 
 
@@ -22,11 +22,10 @@ def saturated_product(grey: int, std: float) -> npt.NDArray[np.float64]:
 def every_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a field of noise hold every index once, so that results are whole distributions."""
 
-    def indices(shape: tuple[int, int], *, noise_seed: int) -> npt.NDArray[np.uint16]:
-        assert noise_seed >= 0
+    def indices(_: RandomBits, shape: tuple[int, int]) -> npt.NDArray[np.uint16]:
         return np.arange(65536, dtype=np.uint16)[:, None].repeat(shape[1], axis=1)
 
-    monkeypatch.setattr(speckle, "random_indices", indices)
+    monkeypatch.setattr(RandomBits, "take_indices", indices)
 
 
 @pytest.mark.usefixtures("every_index")
