@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from kaleidoscope.codecs._header import ImageFormat
+from kaleidoscope.codecs._png_writer import write_png
 from kaleidoscope.errors import EncodeError
 from kaleidoscope.model import BgrImage
 
@@ -42,9 +43,6 @@ class EncodeSpec:
     subsampling: Subsampling = "4:2:0"
     """JPEG: chroma at half or at full resolution."""
 
-    png_level: int = 1
-    """PNG: 1 for speed, 2 to 9 for size at several times the cost; zlib's level."""
-
     lossless: bool = False
     """WebP: keep every pixel, at about ten times the cost; quality is then ignored."""
 
@@ -58,8 +56,6 @@ class EncodeSpec:
             raise EncodeError(f"cannot write {self.format!r}; formats are {', '.join(_EXTENSIONS)}")
         if not 1 <= self.quality <= 100:  # noqa: PLR2004
             raise EncodeError(f"quality must be from 1 to 100, got {self.quality}")
-        if not 1 <= self.png_level <= 9:  # noqa: PLR2004
-            raise EncodeError(f"png_level must be from 1 to 9, got {self.png_level}")
         if self.subsampling not in _SAMPLING:
             raise EncodeError(
                 f"subsampling must be one of {', '.join(_SAMPLING)}, got {self.subsampling!r}"
@@ -92,6 +88,8 @@ def encode(image: BgrImage, spec: EncodeSpec) -> bytes:
             f"{spec.format} takes sides up to {longest} pixels, got {width} x {height}; "
             "normalise to a smaller side or write PNG"
         )
+    if spec.format == "png":
+        return write_png(image, predict=True)
     try:
         is_encoded, data = cv2.imencode(f".{_EXTENSIONS[spec.format]}", image, _parameters(spec))
     except cv2.error as error:
@@ -109,8 +107,6 @@ def _parameters(spec: EncodeSpec) -> list[int]:
                 *(cv2.IMWRITE_JPEG_QUALITY, spec.quality),
                 *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling),
             ]
-        case "png":
-            return _png_parameters(spec.png_level)
         case "webp":
             return [cv2.IMWRITE_WEBP_QUALITY, _LOSSLESS_WEBP if spec.lossless else spec.quality]
         case "tiff":
@@ -118,19 +114,6 @@ def _parameters(spec: EncodeSpec) -> list[int]:
                 *(cv2.IMWRITE_TIFF_COMPRESSION, _TIFF_LZW),
                 *(cv2.IMWRITE_TIFF_PREDICTOR, _TIFF_DIFFERENCES),
             ]
-        case "bmp":
+        case "bmp" | "png":  # The one has none, the other an encoder of its own.
             return []
     assert_never(spec.format)
-
-
-def _png_parameters(level: int) -> list[int]:
-    parameters = [cv2.IMWRITE_PNG_COMPRESSION, level]
-    if level > 1:
-        return parameters
-    # On photographs one filter and no search for repetitions is both faster and smaller than
-    # OpenCV's default; repetitions are rare there.
-    return [
-        *parameters,
-        *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
-        *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG),
-    ]

@@ -1,11 +1,10 @@
 """Masks: images whose values are names, decoded and encoded without a value changed."""
 
-import zlib
-
 import cv2
 import numpy as np
 
 from kaleidoscope.codecs._decode import decode_stored
+from kaleidoscope.codecs._png_writer import SIGNATURE, chunk, write_png
 from kaleidoscope.codecs._probe import probe
 from kaleidoscope.errors import CorruptImageError, EncodeError, UnsupportedFormatError
 from kaleidoscope.model import Mask
@@ -14,7 +13,6 @@ _LOSSLESS = ("png", "tiff", "bmp")
 
 _CHUNK_HEADER = 8
 _CHECKSUM = 4
-_SIGNATURE = 8
 _IDENTITY = bytes(value for index in range(256) for value in (index, index, index))
 
 
@@ -69,23 +67,18 @@ def _indexed(png: bytes) -> bytes:
 
     Layout: PNG Specification (Third Edition), sections 5.3 and 11.2, https://www.w3.org/TR/png-3/.
     """
-    chunks = [png[:_SIGNATURE]]
-    start = _SIGNATURE
+    chunks = [SIGNATURE]
+    start = len(SIGNATURE)
     while start < len(png):
         size = int.from_bytes(png[start : start + 4], "big")
         end = start + _CHUNK_HEADER + size + _CHECKSUM
         kind = png[start + 4 : start + _CHUNK_HEADER]
         if kind == b"PLTE":
-            chunks.append(_chunk(kind, _IDENTITY[:size]))
+            chunks.append(chunk(kind, _IDENTITY[:size]))
         elif kind != b"tRNS":  # Transparency would add a channel.
             chunks.append(png[start:end])
         start = end
     return b"".join(chunks)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(kind + data)
-    return len(data).to_bytes(4, "big") + kind + data + checksum.to_bytes(_CHECKSUM, "big")
 
 
 def encode_mask(mask: Mask) -> bytes:
@@ -95,12 +88,12 @@ def encode_mask(mask: Mask) -> bytes:
         mask: ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``, uint8 or uint16.
 
     Raises:
-        EncodeError: If it has another shape.
+        EncodeError: If it has another shape or type.
     """
-    try:
-        is_encoded, data = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    except cv2.error as error:
-        raise EncodeError(f"the mask cannot be written as PNG: {error.err}") from error
-    if not is_encoded:
-        raise EncodeError(f"the PNG encoder refused a mask of {mask.shape}")
-    return data.tobytes()
+    is_shaped = mask.ndim in (2, 3) and mask.shape[2:] in ((), (3,), (4,)) and mask.size
+    if not is_shaped or mask.dtype not in (np.uint8, np.uint16):
+        raise EncodeError(
+            "a mask is (H, W), (H, W, 3) or (H, W, 4) of 8 or 16 bits, "
+            f"got {mask.shape} of {mask.dtype}"
+        )
+    return write_png(mask, predict=False)

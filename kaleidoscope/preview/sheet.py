@@ -18,9 +18,6 @@ from kaleidoscope.tree import ALL_NODES, ROOT, Node, Tree
 
 SheetFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 
-_PNG_LEVEL = 6
-"""Sheets are few and have much plain paper, so their size is worth the time."""
-
 
 @dataclass(frozen=True, slots=True)
 class SheetStyle:
@@ -137,9 +134,7 @@ def contact_sheet(  # noqa: PLR0913 -- a photograph, a recipe, and what to call 
     drawing.bands(num_left_out)
     height, width = drawing.page.pixels.shape[:2]
     return ContactSheet(
-        data=encode(
-            drawing.page.pixels, EncodeSpec(style.format, style.quality, png_level=_PNG_LEVEL)
-        ),
+        data=encode(drawing.page.pixels, EncodeSpec(style.format, style.quality)),
         format=style.format,
         width=width,
         height=height,

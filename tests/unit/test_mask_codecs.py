@@ -82,6 +82,21 @@ def test_a_cut_mask_is_an_error(end: int) -> None:
         decode(encode_mask(random)[:end])
 
 
-def test_what_png_does_not_hold_is_refused() -> None:
-    with pytest.raises(EncodeError, match="mask"):
-        encode_mask(np.zeros((4, 4, 7), np.uint8))
+@pytest.mark.parametrize(
+    "mask",
+    [np.zeros((4, 4, 7), np.uint8), np.zeros((0, 4), np.uint8), np.zeros((4, 4), np.float32)],
+)
+def test_what_png_does_not_hold_is_refused(mask: Any) -> None:
+    with pytest.raises(EncodeError, match="a mask is"):
+        encode_mask(mask)
+
+
+@given(masks)
+def test_others_read_the_same_values(mask: Mask) -> None:
+    with Image.open(io.BytesIO(encode_mask(mask))) as image:
+        values = np.asarray(image)
+    if mask.ndim == 3:
+        mask = mask[..., [2, 1, 0, 3][: mask.shape[2]]]  # Pillow has RGB, OpenCV BGR.
+    if mask.ndim == 3 and mask.dtype == np.uint16:
+        mask = (mask >> 8).astype(np.uint8)  # And Pillow only 8 bits of a colour.
+    np.testing.assert_array_equal(values, mask)
