@@ -73,6 +73,7 @@ def _measure_all(photographs: list[Path], peers: str | None) -> None:
     by_transform = _timed(
         "transforms", lambda: stages.measure_transforms(photographs, num_rounds=60)
     )
+    by_encoder = _timed("encoders", lambda: stages.measure_encoders(photographs[:40]))
     plans = [_timed(f"plan {n:,}", _planning(n)) for n in (10**4, 10**5, 10**6)]
     listings = [_timed("list S3", lambda: _list_s3(100_000))]
     merged = [_timed(f"merge {n:,}", _merging(n)) for n in (10**5, 10**6, 10**7)]
@@ -100,6 +101,7 @@ def _measure_all(photographs: list[Path], peers: str | None) -> None:
         "S3 clients, objects of 40 KB": tables.clients_table(clients),
         "Stages": tables.spread_table("stage", "CPU ms/output", by_stage),
         "Transforms": tables.spread_table("transform", "CPU ns/pixel", by_transform),
+        "Formats": tables.spread_table("format", "CPU ns/pixel", by_encoder),
         "Number of transforms": f"{_curve(steps, 'transforms')}\n\n![](steps.png)",
         "Size of outputs": f"{_curve(sizes, 'side')}\n\n![](sizes.png)",
         "Planning": f"{tables.scale_table('keys', plans)}\n\n![](planning.png)",

@@ -12,9 +12,9 @@ import numpy as np
 
 from benchmarks.measuring import Spread
 from kaleidoscope.augment import Augmenter, Root
-from kaleidoscope.codecs import encode
+from kaleidoscope.codecs import EncodeSpec, encode, encode_mask
 from kaleidoscope.manifest import PartWriter, Record, RunFacts, ShardStats, SourceFacts
-from kaleidoscope.model import BgrImage
+from kaleidoscope.model import BgrImage, Mask
 from kaleidoscope.recipe import Recipe
 from kaleidoscope.transforms import TRANSFORMS
 from kaleidoscope.tree import Tree
@@ -69,6 +69,30 @@ def measure_transforms(photographs: Sequence[Path], *, num_rounds: int) -> dict[
             ns = _cpu_s(lambda operation=operation, image=image: operation.apply(image)) * 1e9
             results.setdefault(name, []).append(ns / (_SIDE * _SIDE))
     return {name: Spread.of(results[name]) for name in sorted(results)}
+
+
+def measure_encoders(photographs: Sequence[Path]) -> dict[str, Spread]:
+    """Return the CPU nanoseconds for each pixel of every format, some beside OpenCV's encoder."""
+    encoders: dict[str, Callable[[BgrImage], object]] = {
+        "JPEG, quality 95": lambda image: encode(image, EncodeSpec()),
+        "PNG": lambda image: encode(image, EncodeSpec("png")),
+        "PNG by OpenCV": lambda image: cv2.imencode(".png", image),
+        "WebP, quality 95": lambda image: encode(image, EncodeSpec("webp")),
+        "mask as PNG": lambda image: encode_mask(_draw_mask(image)),
+        "mask as PNG by OpenCV": lambda image: cv2.imencode(".png", _draw_mask(image)),
+    }
+    results: dict[str, list[float]] = {}
+    for path in photographs:
+        image = _read(path)
+        for name in random.sample(sorted(encoders), len(encoders)):
+            s = _cpu_s(lambda name=name, image=image: encoders[name](image))
+            results.setdefault(name, []).append(s * 1e9 / (_SIDE * _SIDE))
+    return {name: Spread.of(results[name]) for name in encoders}
+
+
+def _draw_mask(image: BgrImage) -> Mask:
+    """Return the photograph in eight flat values, which costs little beside what is measured."""
+    return image[..., 1] >> 5
 
 
 def _grow(tree: Tree, root: Root) -> None:

@@ -25,7 +25,7 @@ from kaleidoscope.tree import Tree
 DECODE_NS_PER_BYTE = 16.0
 """CPU nanoseconds to fetch and decode a byte of JPEG."""
 
-ENCODE_NS_PER_PIXEL = {"jpeg": 2.5, "png": 10.0, "webp": 70.0, "source": 2.5}
+ENCODE_NS_PER_PIXEL = {"jpeg": 2.5, "png": 8.0, "webp": 70.0, "source": 2.5}
 """CPU nanoseconds to encode and hash a pixel, by output format."""
 
 STORE_NS_PER_OUTPUT = 200_000.0
