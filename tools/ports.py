@@ -1,13 +1,22 @@
 """Ports of this machine for servers that are started on it."""
 
 import contextlib
+import random
 import socket
+
+_PORTS = range(15_000, 32_000)
+"""Below those that systems give to clients, so that no connection takes one before its server."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on; another program may still take one before we do."""
+    """Return ports that nobody listens on; another server may still take one before ours does."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        ports: list[int] = []
+        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+            if len(ports) == count:
+                break
+            with contextlib.suppress(OSError):
+                one = stack.enter_context(socket.socket())
+                one.bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports

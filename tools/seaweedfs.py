@@ -26,6 +26,11 @@ POLL_INTERVAL_S = 0.05
 
 LOG_TAIL_CHARS = 2000
 
+_NUM_TRIES = 3
+"""To find ports that no other server takes meanwhile."""
+
+_PORT_TAKEN = "address already in use"
+
 PORT_OPTIONS = (
     "master.port",
     "master.port.grpc",
@@ -37,6 +42,10 @@ PORT_OPTIONS = (
     "s3.port.grpc",
 )
 """Options of ``weed server`` that each need a port of their own."""
+
+
+class _PortTakenError(RuntimeError):
+    """Another server took a port first."""
 
 
 class SeaweedFS:
@@ -64,13 +73,20 @@ class SeaweedFS:
 
     def __enter__(self) -> Self:
         # A short name, since the path of a socket may have 108 bytes at most.
-        self._folder = Path(tempfile.mkdtemp(prefix="weed-"))
-        try:
-            self._start()
-            self._wait_until_ready()
-        except BaseException:
-            self._end()
-            raise
+        for tries_left in reversed(range(_NUM_TRIES)):
+            self._folder = Path(tempfile.mkdtemp(prefix="weed-"))
+            try:
+                self._start()
+                self._wait_until_ready()
+            except _PortTakenError:
+                self._end()
+                if not tries_left:
+                    raise
+            except BaseException:
+                self._end()
+                raise
+            else:
+                break
         return self
 
     def __exit__(
@@ -137,7 +153,8 @@ class SeaweedFS:
             if ended or time.monotonic() > deadline:
                 state = "ended" if ended else f"is not ready after {START_TIMEOUT_S:.0f} s"
                 tail = self._log.read_text(errors="replace")[-LOG_TAIL_CHARS:]
-                raise RuntimeError(f"SeaweedFS {state}; the end of its log:\n{tail}")
+                error = _PortTakenError if ended and _PORT_TAKEN in tail else RuntimeError
+                raise error(f"SeaweedFS {state}; the end of its log:\n{tail}")
             time.sleep(POLL_INTERVAL_S)
 
     def _is_ready(self) -> bool:
