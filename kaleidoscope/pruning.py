@@ -7,6 +7,7 @@ a process that dies in between leaves objects that no row names, and the next pr
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -124,23 +125,26 @@ def _find(source: Store, destination: Store) -> _Found:
     listed = _listed(source, SourceListing(source, destination, masks=masks))
     gone = tuple(gone_sources(listed, destination, lineage.runs))
     keys = [planned.info.key for planned in gone]
-    unrecorded = _unrecorded(lineage, keys, masks)
     gone_ids = frozenset(map(source_id, keys))
-    doomed, num_outputs, num_in_tars = _doomed(lineage, gone_ids, unrecorded)
-    sizes = {}
+    fallen = _fallen(lineage, gone_ids)
+    listed_sizes = _list_removable(lineage, fallen, keys, masks)
+    doomed = fallen.objects | listed_sizes.keys()
     if doomed:
-        sizes = {i.key: i.size for i in destination.list_objects() if i.key in doomed}
+        for row in _rows(lineage.scan(_COLUMNS)):
+            if row["source_id"] not in gone_ids:
+                doomed.difference_update(_objects(row))
+    sizes = {key: size for key, size in listed_sizes.items() if key in doomed}
     report = Pruning(
         destination=destination.uri,
         is_done=False,
         run_id=None,
         num_sources=len(gone),
         sources=tuple(keys[:EXAMPLES]),
-        num_outputs=num_outputs,
+        num_outputs=fallen.num_outputs,
         num_objects=len(sizes),
         size=sum(sizes.values()),
         objects=tuple(islice(sizes, EXAMPLES)),
-        num_kept_in_tars=num_in_tars,
+        num_kept_in_tars=sum(n for key, n in fallen.members.items() if key not in doomed),
     )
     return _Found(gone, tuple(sizes), report)
 
@@ -172,53 +176,46 @@ def _listed(source: Store, listing: SourceListing) -> Iterator[ObjectInfo]:
         )
 
 
-def _unrecorded(lineage: Lineage, gone: Iterable[str], masks: str | None) -> set[str]:
-    """Return the objects of sources that are gone or failed; rows may name some of them."""
+@dataclass(frozen=True, slots=True)
+class _Fallen:
+    """What rows tell of that no longer stand once sources are gone."""
+
+    objects: set[str]
+    members: Counter[str]
+    """How many of the rows lie in each tar."""
+    num_outputs: int
+    """Rows that fall with the sources."""
+
+
+def _fallen(lineage: Lineage, gone: frozenset[str]) -> _Fallen:
+    objects: set[str] = set()
+    members: Counter[str] = Counter()
+    num_outputs = 0
+    with_sources = lineage.scan(_COLUMNS, [("source_id", "in", sorted(gone))]) if gone else ()
+    for batches in (lineage.scan_outdated(_COLUMNS), with_sources):
+        for row in _rows(batches):
+            num_outputs += batches is with_sources
+            objects.update(_objects(row))
+            if row["tar_key"] is not None:
+                members[row["tar_key"]] += 1
+    return _Fallen(objects, members, num_outputs)
+
+
+def _list_removable(
+    lineage: Lineage, fallen: _Fallen, gone: Iterable[str], masks: str | None
+) -> dict[str, int]:
+    """Return the sizes of objects that are there of fallen rows, and of sources gone or failed.
+
+    Rows that stand may name some of them.
+    """
     failed = lineage.failures(columns=["source_key"])["source_key"]
     stems = {output_stem(str(key)) for key in chain(gone, failed)}
     folder = "" if masks is None else f"{masks}/"
     return {
-        info.key
-        for info in (lineage.store.list_objects() if stems else ())
-        if info.key.removeprefix(folder).rpartition("-")[0] in stems
+        info.key: info.size
+        for info in (lineage.store.list_objects() if stems or fallen.objects else ())
+        if info.key in fallen.objects or info.key.removeprefix(folder).rpartition("-")[0] in stems
     }
-
-
-def _doomed(
-    lineage: Lineage, gone: frozenset[str], unrecorded: set[str]
-) -> tuple[set[str], int, int]:
-    """Return the objects that no row names any more once sources are gone.
-
-    Args:
-        lineage: Of the destination.
-        gone: Ids of the sources.
-        unrecorded: Objects that go if no row names them.
-
-    Returns:
-        Their keys, how many rows fall with the sources, and how many of all fallen rows lie in
-        tars that stay.
-    """
-    doomed = set(unrecorded)
-    members: dict[str, int] = {}
-    num_outputs = 0
-
-    def condemn(row: dict[str, Any]) -> None:
-        doomed.update(_objects(row))
-        if row["tar_key"] is not None:
-            members[row["tar_key"]] = members.get(row["tar_key"], 0) + 1
-
-    for row in _rows(lineage.scan_outdated(_COLUMNS)):
-        condemn(row)
-    if gone:
-        for row in _rows(lineage.scan(_COLUMNS, [("source_id", "in", sorted(gone))])):
-            num_outputs += 1
-            condemn(row)
-    if doomed:
-        for row in _rows(lineage.scan(_COLUMNS)):
-            if row["source_id"] not in gone:
-                doomed.difference_update(_objects(row))
-    kept = sum(count for tar_key, count in members.items() if tar_key not in doomed)
-    return doomed, num_outputs, kept
 
 
 def _rows(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,7 @@ MAX_TAR_SIZE = 512 * 1024 * 1024
 enough to be read in one go."""
 
 READ_SIZE = 1024 * 1024
-"""Bytes of a tar that :func:`read_members` asks for at once, at most."""
+"""Bytes of a tar that are asked for at once, at most, if nobody says otherwise."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
@@ -159,7 +159,9 @@ class Member:
             raise TarError(f"the data of {self.name} are cut short: {error}") from error
 
 
-def read_members(store: Store, tar_key: str, *, start: int, stop: int) -> Iterator[Member]:
+def read_members(
+    store: Store, tar_key: str, *, start: int, stop: int, read_size: int = READ_SIZE
+) -> Iterator[Member]:
     """Yield the members of a part of a tar, in one pass and in little memory.
 
     Args:
@@ -167,12 +169,13 @@ def read_members(store: Store, tar_key: str, *, start: int, stop: int) -> Iterat
         tar_key: The tar's.
         start: Bytes from its start to the header of a member.
         stop: Bytes to the end of a member's data; the tar has at least so many.
+        read_size: Bytes to ask for at once, at most.
 
     Raises:
         TarError: If a header is damaged.
         StoreError: If it cannot be read.
     """
-    position = yield from _walk(store, tar_key, start, stop)
+    position = yield from _walk(store, tar_key, start, stop, read_size)
     if position < stop:
         raise TarError(f"there is no whole header at byte {position}")
 
@@ -190,19 +193,21 @@ def read_last_members(store: Store, tar_key: str, *, start: int, size: int) -> I
         TarError: If a header is damaged, or the end is not there.
         StoreError: If it cannot be read.
     """
-    position = yield from _walk(store, tar_key, start, size)
+    position = yield from _walk(store, tar_key, start, size, READ_SIZE)
     end = _end(position)
     rest = size - position
     if rest != len(end) or store.get_range(tar_key, offset=position, length=rest) != end:
         raise TarError(f"there is neither a whole header nor the tar's end at byte {position}")
 
 
-def _walk(store: Store, tar_key: str, start: int, stop: int) -> Generator[Member, None, int]:
+def _walk(
+    store: Store, tar_key: str, start: int, stop: int, read_size: int
+) -> Generator[Member, None, int]:
     """Yield members, and return where the next should begin."""
     file = RangeFile(store, tar_key, stop)
     position = file.seek(start)
     try:
-        with tarfile.open(fileobj=file, mode="r|", bufsize=READ_SIZE) as tar:
+        with tarfile.open(fileobj=file, mode="r|", bufsize=read_size) as tar:
             # To tarfile a damaged header is the end, unless it is the first.
             while position < stop and (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined] # else it holds all headers.

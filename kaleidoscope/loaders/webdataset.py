@@ -5,8 +5,8 @@ Needs ``kaleidoscope[webdataset]``. For single images out of tars see
 """
 
 import random
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 import webdataset as wds
 
-from kaleidoscope.errors import LoaderError
+from kaleidoscope.errors import LoaderError, TarError
 from kaleidoscope.loaders.rows import (
     class_indices,
     class_names,
@@ -25,13 +25,14 @@ from kaleidoscope.loaders.rows import (
 )
 from kaleidoscope.loaders.torch import to_tensor
 from kaleidoscope.outputs import decode_output
-from kaleidoscope.stores import RangeFile, Store
+from kaleidoscope.stores import Store
+from kaleidoscope.tars import read_members
 
 if TYPE_CHECKING:
     import pandas as pd
 
 READ_SIZE = 8 * 1024 * 1024
-"""Bytes of a tar that are asked for at once."""
+"""Bytes of a tar that are asked for at once; training reads all of them."""
 
 
 def tar_images(  # noqa: PLR0913 -- where, what, and how; all but two have defaults.
@@ -52,7 +53,7 @@ def tar_images(  # noqa: PLR0913 -- where, what, and how; all but two have defau
 
     Args:
         uri: The folder or ``s3://bucket/prefix`` that a run wrote to.
-        rows: Rows of its manifest, with the columns ``tar_key`` and ``offset``.
+        rows: Rows of its manifest, with the columns ``tar_key``, ``offset`` and ``length``.
         split: Take only those whose column ``split`` has this.
         transform: Called with each image, ``(3, H, W)`` uint8, RGB; what it returns
             takes its place.
@@ -68,7 +69,7 @@ def tar_images(  # noqa: PLR0913 -- where, what, and how; all but two have defau
             or a label is missing or not among the classes.
     """
     selected = select_rows(rows, split)
-    require(selected, ["tar_key", "offset"])
+    require(selected, ["tar_key", "offset", "length"])
     if selected["tar_key"].isna().any():
         raise LoaderError(
             "some images are objects of their own and not members of tars; read them with "
@@ -107,6 +108,8 @@ class _TarReader:
             tar_key: dict(zip(own["offset"].astype(int), labels[own.index], strict=True))
             for tar_key, own in rows.groupby("tar_key")
         }
+        ends = rows["offset"] + rows["length"]
+        self._stops = ends.groupby(rows["tar_key"]).max().astype(int).to_dict()
 
     def __call__(self, tars: Iterable[dict[str, str]]) -> Iterator[tuple[Any, int]]:
         store = open_destination(self._uri)  # In the worker that reads.
@@ -114,20 +117,15 @@ class _TarReader:
             yield from self._read(store, tar["url"])
 
     def _read(self, store: Store, tar_key: str) -> Iterator[tuple[Any, int]]:
-        labels = self._labels[tar_key]
+        labels, stop = self._labels[tar_key], self._stops[tar_key]
         num_left = len(labels)
-        file = RangeFile(store, tar_key, store.head(tar_key).size)
-        with tarfile.open(fileobj=file, mode="r|", bufsize=READ_SIZE) as tar:
-            for member in tar:
-                tar.members.clear()  # type: ignore[attr-defined] # else it holds all headers.
-                if member.offset_data not in labels:
+        with suppress(TarError):  # What it says is said below, with what the manifest has of it.
+            for member in read_members(store, tar_key, start=0, stop=stop, read_size=READ_SIZE):
+                label = labels.get(member.offset)
+                if label is None:
                     continue
-                content = tar.extractfile(member)
-                if content is None:
-                    break
-                image = to_tensor(decode_output(content.read()))
-                value = image if self._transform is None else self._transform(image)
-                yield value, int(labels[member.offset_data])
+                image = to_tensor(decode_output(member.read()))
+                yield image if self._transform is None else self._transform(image), int(label)
                 num_left -= 1
         if num_left:
             raise LoaderError(

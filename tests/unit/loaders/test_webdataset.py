@@ -65,7 +65,7 @@ def test_a_tar_that_was_replaced_is_noticed(tars_uri: str, members: pd.DataFrame
         list(tar_images(tars_uri, moved))
 
 
-@pytest.mark.parametrize("column", ["tar_key", "offset", "label"])
+@pytest.mark.parametrize("column", ["tar_key", "offset", "length", "label"])
 def test_a_column_that_is_missing_is_named(
     tars_uri: str, members: pd.DataFrame, column: str
 ) -> None:
