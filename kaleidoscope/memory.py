@@ -21,8 +21,9 @@ LIBRARIES_BYTES = 235_000_000
 180 MB, 50 of them pandas, which no shard needs and the data set's card does. The rest is what
 writing that takes at the end."""
 
-SCRATCH_FRAMES = 7
-"""Images' worth that a kernel takes beside its input: speckle's indices, factors and result."""
+SCRATCH_FRAMES = 10
+"""Images' worth that a kernel takes beside its input: the places of much salt and pepper; speckle's
+indices, factors and result are 7."""
 
 _SCRATCH_MASKS = 2
 """A mask that is warped, and one that is encoded."""

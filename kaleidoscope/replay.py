@@ -107,10 +107,12 @@ class _Recorded:
     def of(cls, row: "Mapping[str, Any] | pd.Series[Any]") -> "_Recorded":
         try:
             first, *others = json.loads(row["ops"])
+            encoding = json.loads(row["encoding"])
+            encoding.pop("png_level", None)  # Of rows before PNG had an encoder of its own.
             return cls(
                 _load_normalization(**first),
                 tuple(load_operation(op["op"], op["version"], op["params"]) for op in others),
-                EncodeSpec(**json.loads(row["encoding"])),
+                EncodeSpec(**encoding),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ManifestError(f"the row's ops or encoding cannot be read: {error!r}") from error
@@ -134,7 +136,7 @@ class Replayed:
     outcome: Literal["identical", "equivalent", "different"]
     """Equivalent is another encoding of nearly the same pixels: see :data:`EQUIVALENT_LEVELS`."""
     largest_difference: int | None
-    """Of any sample of any pixel, in grey levels, [0, 255]; None if it cannot be told."""
+    """Of any sample of any pixel, in grey levels, [0, 255]; None for other sizes, and for masks."""
     changed_versions: Mapping[str, tuple[str, str]]
     """Libraries of another version here: the one that made the output, and the one here."""
 
@@ -142,7 +144,11 @@ class Replayed:
         if self.outcome == "identical":
             return "identical"
         difference = self.largest_difference
-        by = "of other size" if difference is None else f"by at most {difference} grey levels"
+        by = (
+            "of other size or values"
+            if difference is None
+            else f"by at most {difference} grey levels"
+        )
         cause = "; ".join(
             f"made with {name} {then}, replayed with {now}"
             for name, (then, now) in self.changed_versions.items()

@@ -47,7 +47,8 @@ class Box:
     """What it shows."""
 
     visible: float = 1.0
-    """Share of the box's area that is left in the frame after all that was clipped, 0 to 1."""
+    """Share of the box's area that is left in the frame after all that was clipped, 0 to 1. Of a
+    box that was turned or warped, it is the area of the upright one around it that counts."""
 
     is_dropped: bool = False
     """Whether too little of it was left; it is not transformed any more then."""

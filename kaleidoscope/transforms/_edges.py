@@ -20,7 +20,8 @@ def warp_points(points: Points, matrix: npt.NDArray[np.float64]) -> Points:
 
     Args:
         points: See :data:`Points`.
-        matrix: ``(2, 3)`` or ``(3, 3)`` float64, from pixel centres to pixel centres.
+        matrix: ``(2, 3)`` or ``(3, 3)`` float64, from pixel centres to pixel centres; with a
+            homogeneous coordinate of 1 in the middle.
     """
     # p' = M (p - 1/2) + 1/2, since edges lie half a pixel before centres.
     centres = np.column_stack([points - 0.5, np.ones(len(points))])

@@ -21,7 +21,8 @@ VARIANCE = 2.0
 """Of the Gaussian before it is rounded, in grey levels squared."""
 
 _LIMIT = 8
-"""Grey levels at which the tables end, 5.7 sigma; the rest has a probability of 2e-9."""
+"""Grey levels at which the tables end. The last is too rare for an entry, so that noise ends at 7
+of them, 4.9 sigma, beyond which one value in nine million would lie."""
 
 _NUM_ENTRIES = 65536
 

@@ -57,7 +57,18 @@ class AffineWarped(Operation):
 
         Returns:
             ``(2, 3)`` float64, for column vectors (x, y, 1) with y downwards.
+
+        Raises:
+            TransformError: If a parameter is out of range, infinite or NaN.
         """
+        check_within("the scale of an affine map", self.scale, low=0.1, high=10)
+        check_within("the angle of an affine map", self.rotate_deg)
+        for shear_deg in (self.shear_x_deg, self.shear_y_deg):
+            check_within(
+                "the shear of an affine map", shear_deg, low=-MAX_SHEAR_DEG, high=MAX_SHEAR_DEG
+            )
+        for share in (self.translate_x, self.translate_y):
+            check_within("the shift of an affine map", share, low=-1, high=1)
         angle = math.radians(self.rotate_deg)
         cosine, sine = self.scale * math.cos(angle), self.scale * math.sin(angle)
         # Counter-clockwise to the eye, though y points down.
@@ -70,14 +81,6 @@ class AffineWarped(Operation):
 
     def apply(self, image: BgrImage) -> BgrImage:
         """See :func:`warp_affine`."""
-        check_within("the scale of an affine map", self.scale, low=0.1, high=10)
-        check_within("the angle of an affine map", self.rotate_deg)
-        for shear_deg in (self.shear_x_deg, self.shear_y_deg):
-            check_within(
-                "the shear of an affine map", shear_deg, low=-MAX_SHEAR_DEG, high=MAX_SHEAR_DEG
-            )
-        for share in (self.translate_x, self.translate_y):
-            check_within("the shift of an affine map", share, low=-1, high=1)
         return warp_affine(image, self.matrix(image.shape[1], image.shape[0]))
 
     def apply_mask(self, mask: Mask) -> Mask:

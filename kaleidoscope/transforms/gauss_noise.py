@@ -86,6 +86,7 @@ class GaussNoise(Transform):
     """Add Gaussian noise to every channel of every pixel."""
 
     operation = GaussNoised
+    version = 2
     cost_ns_per_pixel = 1.8
 
     std_range: Annotated[Interval, Bounds(0, 1)] = Field(

@@ -66,6 +66,7 @@ class Noise(Transform):
     """Add faint noise of one kind: Gaussian, salt and pepper, or speckle."""
 
     operation = Noised
+    version = 2
     cost_ns_per_pixel = 1.5
 
     kinds: tuple[NoiseKind, ...] = Field(

@@ -44,7 +44,14 @@ def perspective_matrix(
 
     Returns:
         ``(3, 3)`` float64, homogeneous.
+
+    Raises:
+        TransformError: If there are not eight insets, or one is out of range, infinite or NaN.
     """
+    if len(insets) != NUM_INSETS:
+        raise TransformError(f"a perspective takes {NUM_INSETS} insets, got {len(insets)}")
+    for inset in insets:
+        check_within("the inset of a perspective", inset, low=0, high=MAX_INSET)
     inwards = np.array(insets).reshape(4, 2) * (1 - 2 * _CORNERS)
     size = np.array([width, height])
     seen = (_CORNERS + inwards) * size - 0.5
@@ -64,10 +71,6 @@ def pull_corners(image: BgrImage, *, insets: tuple[float, ...]) -> BgrImage:
     Raises:
         TransformError: If there are not eight insets, or one is out of range, infinite or NaN.
     """
-    if len(insets) != NUM_INSETS:
-        raise TransformError(f"a perspective takes {NUM_INSETS} insets, got {len(insets)}")
-    for inset in insets:
-        check_within("the inset of a perspective", inset, low=0, high=MAX_INSET)
     height, width = image.shape[:2]
     warped = cv2.warpPerspective(
         image,
@@ -105,7 +108,10 @@ class PerspectiveWarped(Operation):
 
     def apply_points(self, points: Points, *, width: int, height: int) -> Points:
         """Move points by the matrix of the image."""
-        return warp_points(points, perspective_matrix(width, height, self.insets))
+        matrix = perspective_matrix(width, height, self.insets)
+        # OpenCV scales it by what is at the top left corner, which may lie beyond the horizon.
+        centre = np.array([(width - 1) / 2, (height - 1) / 2, 1])
+        return warp_points(points, matrix / (matrix[2] @ centre))
 
 
 class Perspective(Transform):

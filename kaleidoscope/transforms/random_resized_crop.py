@@ -49,10 +49,6 @@ def crop_and_resize(
     Raises:
         TransformError: If a parameter is out of range, infinite or NaN.
     """
-    check_within("the area of a crop", area, low=0, high=1)
-    check_within("the aspect ratio of a crop", ratio, low=0.1, high=10)
-    check_within("the left position of a crop", left, low=0, high=1)
-    check_within("the top position of a crop", top, low=0, high=1)
     height, width = image.shape[:2]
     part = part_of_frame(width, height, area=area, ratio=ratio, left=left, top=top)
     crop = image[part.y : part.y + part.height, part.x : part.x + part.width]
@@ -73,7 +69,15 @@ class _Part:
 def part_of_frame(  # noqa: PLR0913 -- a frame, and the four numbers of an operation.
     width: int, height: int, *, area: float, ratio: float, left: float, top: float
 ) -> _Part:
-    """Return the pixels that :func:`crop_and_resize` cuts out of a frame."""
+    """Return the pixels that :func:`crop_and_resize` cuts out of a frame.
+
+    Raises:
+        TransformError: If a parameter is out of range, infinite or NaN.
+    """
+    check_within("the area of a crop", area, low=0, high=1)
+    check_within("the aspect ratio of a crop", ratio, low=0.1, high=10)
+    check_within("the left position of a crop", left, low=0, high=1)
+    check_within("the top position of a crop", top, low=0, high=1)
     crop_width = crop_side(width, math.sqrt(area * width * height * ratio))
     crop_height = crop_side(height, math.sqrt(area * width * height / ratio))
     x, y = round(left * (width - crop_width)), round(top * (height - crop_height))

@@ -40,9 +40,13 @@ def turn_quarters(image: BgrImage, *, quarter_turns: int) -> BgrImage:
     Raises:
         TransformError: If ``quarter_turns`` is another number.
     """
+    return as_image(cv2.rotate(image, _rotate_code(quarter_turns)))
+
+
+def _rotate_code(quarter_turns: int) -> int:
     if quarter_turns not in _ROTATE_CODES:
         raise TransformError(f"quarter turns are 1, 2 or 3, got {quarter_turns}")
-    return as_image(cv2.rotate(image, _ROTATE_CODES[quarter_turns]))
+    return _ROTATE_CODES[quarter_turns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class QuarterTurned(Operation):
 
     def apply_mask(self, mask: Mask) -> Mask:
         """Turn it as the image."""
-        return as_mask(cv2.rotate(mask, _ROTATE_CODES[self.quarter_turns]), mask)
+        return as_mask(cv2.rotate(mask, _rotate_code(self.quarter_turns)), mask)
 
     def apply_points(self, points: Points, *, width: int, height: int) -> Points:
         """Turn points by one quarter after the other."""

@@ -54,7 +54,11 @@ def rotation_matrix(width: int, height: int, angle_deg: float) -> npt.NDArray[np
 
     Returns:
         ``(2, 3)`` float64, for column vectors (x, y, 1) with y downwards.
+
+    Raises:
+        TransformError: If ``angle_deg`` is infinite or NaN.
     """
+    check_within("the angle of a rotation", angle_deg)
     centre = ((width - 1) / 2, (height - 1) / 2)
     zoom = zoom_without_blank_corners(width, height, angle_deg)
     return cv2.getRotationMatrix2D(centre, angle_deg, zoom).astype(np.float64, copy=False)
@@ -70,7 +74,6 @@ def rotate_and_zoom(image: BgrImage, *, angle_deg: float) -> BgrImage:
     Raises:
         TransformError: If ``angle_deg`` is infinite or NaN.
     """
-    check_within("the angle of a rotation", angle_deg)
     height, width = image.shape[:2]
     # One warp instead of warp, crop and resize. The border mode only matters for the last bit
     # of rounding at a corner, where it repeats the edge pixel instead of mixing in black.

@@ -73,6 +73,7 @@ class SaltAndPepper(Transform):
     """Set single channel values to white or black."""
 
     operation = SaltedAndPeppered
+    version = 2
     cost_ns_per_pixel = 0.5
 
     amount: Annotated[Interval, Bounds(0, MAX_SHARE)] = Field(

@@ -72,6 +72,7 @@ class Speckle(Transform):
     """Multiply every channel of every pixel by Gaussian noise: the bright parts get grainy."""
 
     operation = Speckled
+    version = 2
     cost_ns_per_pixel = 2.5
 
     std_range: Annotated[Interval, Bounds(0, 1)] = Field(
