@@ -9,7 +9,7 @@ import os
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +20,7 @@ from kaleidoscope import card, lineage, pipeline, pruning, verification
 from kaleidoscope.errors import ManifestError, SettingsError, SplitError
 from kaleidoscope.identity import RESERVED_FOLDER
 from kaleidoscope.lease import WAIT_S, Holder, hold
-from kaleidoscope.listing import IMAGE_EXTENSIONS
+from kaleidoscope.listing import IMAGE_EXTENSIONS, check_apart
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.pipeline import StartOptions
 from kaleidoscope.planning import Plan
@@ -43,7 +43,7 @@ _logger = logging.getLogger(__name__)
 def plan(
     source: str | Path,
     destination: str | Path | None = None,
-    recipe: Recipe | str | Path = "classic",
+    recipe: Recipe | str | Path | Mapping[str, Any] = "classic",
     *,
     seed: int | None = None,
 ) -> Plan:
@@ -52,7 +52,7 @@ def plan(
     Args:
         source: A folder or ``s3://bucket/prefix`` with images.
         destination: Where outputs would go. What is done there is not done again.
-        recipe: A recipe, the name of a preset, or the path of a YAML or JSON file.
+        recipe: A recipe, the name of a preset, the path of a YAML or JSON file, or what one says.
         seed: Takes the place of the recipe's.
 
     Raises:
@@ -71,7 +71,7 @@ def plan(
 def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
     source: str | Path,
     destination: str | Path,
-    recipe: Recipe | str | Path = "classic",
+    recipe: Recipe | str | Path | Mapping[str, Any] = "classic",
     *,
     seed: int | None = None,
     workers: int | None = None,
@@ -88,8 +88,9 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
     Args:
         source: A folder or ``s3://bucket/prefix`` with images.
         destination: A folder or ``s3://bucket/prefix`` for the outputs and their manifest.
-        recipe: A recipe, the name of a preset, or the path of a YAML or JSON file. On a destination
-            of earlier runs it may add to theirs: transforms behind the others, and nodes.
+        recipe: A recipe, the name of a preset, the path of a YAML or JSON file, or what one says.
+            On a destination of earlier runs it may add to theirs: transforms behind the others,
+            copies and nodes.
         seed: Takes the place of the recipe's.
         workers: Threads that transform and encode; None takes all CPUs that this process may use.
         retry_failed: Do the sources that failed in earlier runs again.
@@ -114,6 +115,7 @@ def run(  # noqa: PLR0913 -- all but two have defaults that are right for most.
     sources = open_store(str(source), settings=settings)
     outputs = open_store(str(destination), settings=settings)
     wanted = load_recipe(recipe, seed=seed)
+    check_apart(sources, outputs)  # Before anything is written among the photographs.
     with hold(outputs, _this_process(), wait_s=wait_s, on_wait=on_wait) as lease:
         started = pipeline.start_run(
             sources,

@@ -26,7 +26,7 @@ NOT_AN_IMAGE = "no image by extension"
 IN_DESTINATION = "under the destination"
 MASK = "in the folder of masks"
 RESERVED = f"in a folder {RESERVED_FOLDER}"
-NESTED = "in a data set that was made below the source"
+NESTED = "in the records of a data set"
 UNUSABLE_KEY = "with a name that not every store can hold"
 """Each is in the log, with what is wrong with it."""
 
@@ -41,6 +41,9 @@ _SKIPPED = {
     LINK_TO_ITSELF: LINK_LOOP,
     NO_FILE: NOT_A_FILE,
 }
+
+_RUNS = "runs/"
+"""In the reserved folder of a data set."""
 
 _logger = logging.getLogger(__name__)
 
@@ -68,15 +71,10 @@ class SourceListing:
         self.left_out: Counter[str] = Counter()
         """Objects left out so far, by reason."""
         self.nested: str | None = None
-        """A folder below the source that holds another destination."""
-        if destination is None:
-            return
-        if _below(source.uri, destination.uri) is not None:
-            raise PlanError(
-                f"the source {source.uri} must not be the destination {destination.uri} or lie "
-                "in it; choose a destination beside the source"
-            )
-        self._destination_prefix = _below(destination.uri, source.uri)
+        """A folder of the source that is a data set; empty if the source itself is one."""
+        if destination is not None:
+            check_apart(source, destination)
+            self._destination_prefix = _below(destination.uri, source.uri)
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         """Yield the sources."""
@@ -97,13 +95,26 @@ class SourceListing:
             return IN_DESTINATION
         if self._masks_prefix is not None and key.startswith(self._masks_prefix):
             return MASK
-        above, folder, _ = f"/{key}".partition(f"/{RESERVED_FOLDER}/")
-        if folder and above:
+        above, folder, rest = f"/{key}".partition(f"/{RESERVED_FOLDER}/")
+        if rest.startswith(_RUNS):  # A run that was refused may leave other files there.
             self.nested = above.removeprefix("/")
             return NESTED
         if posixpath.splitext(key)[1].lower() not in IMAGE_EXTENSIONS:
             return NOT_AN_IMAGE
         return RESERVED if folder else None
+
+
+def check_apart(source: Store, destination: Store) -> None:
+    """Refuse a destination of which outputs and sources could not be told apart.
+
+    Raises:
+        PlanError: If the source is the destination or lies in it.
+    """
+    if _below(source.uri, destination.uri) is not None:
+        raise PlanError(
+            f"the source {source.uri} must not be the destination {destination.uri} or lie "
+            "in it; choose a destination beside the source"
+        )
 
 
 def _below(uri: str, folder: str) -> str | None:

@@ -12,7 +12,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 
 from kaleidoscope.calibration import calibrate
-from kaleidoscope.errors import ObjectExistsError, ObjectMissingError, PlanError, RunError
+from kaleidoscope.errors import (
+    KaleidoscopeError,
+    ObjectExistsError,
+    ObjectMissingError,
+    PlanError,
+    RunError,
+    StoreError,
+)
 from kaleidoscope.identity import output_id, source_id
 from kaleidoscope.increments import NUM_READERS, History, MissingSources, find_conflict
 from kaleidoscope.labels import Labels, load_labels, planned_labels
@@ -120,7 +127,11 @@ def start_run(
         upon=earlier.committed,
     )
     new = _NewRun(destination, request)
-    plan = _plan(source, destination, recipe, options, earlier=earlier, save=new.save_shard)
+    try:
+        plan = _plan(source, destination, recipe, options, earlier=earlier, save=new.save_shard)
+    except KaleidoscopeError:
+        new.take_back()
+        raise
     if not plan.num_shards:  # All is done, and what is done was committed by someone.
         return Run(load_request(destination, earlier.committed[-1]), plan)
     run = Run(new.request, plan)
@@ -145,11 +156,18 @@ class _NewRun:
     def __init__(self, destination: Store, request: Request) -> None:
         self.request = request
         self._destination = destination
+        self._written: list[str] = []
+
+    def take_back(self) -> None:
+        """Leave no record of a run that was refused while it was planned."""
+        with suppress(StoreError):
+            self._destination.delete(self._written)
 
     def save_shard(self, shard: Shard) -> None:
         if shard.index == 0:  # A run with nothing to do leaves no record.
             self._claim_name()
         key = RunKeys(self.request.run_id).shard(shard.index)
+        self._written.append(key)
         self._destination.put(key, sources_to_parquet(shard.sources))
 
     def _claim_name(self) -> None:
@@ -161,6 +179,7 @@ class _NewRun:
                 later = _name_run(request.created_at, request.recipe, newest=request.run_id)
                 self.request = replace(request, run_id=later)
             else:
+                self._written.append(RunKeys(request.run_id).request)
                 return
 
 
@@ -461,10 +480,7 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         num_outputs += sum(p.num_missing(per_source.num_outputs) for p in shard.sources)
         cpu_s += sum(map(per_source.work_s, shard.sources))
     if listing.nested is not None:
-        raise PlanError(
-            f"{source.uri}/{listing.nested} is a data set that was made below the source, and its "
-            "images would be taken for photographs; move it, or choose a folder beside it"
-        )
+        raise PlanError(_explain_nested(source, listing.nested))
     if not num_sources and not missing.num_done:
         others = ", ".join(f"{n} {reason}" for reason, n in listing.left_out.items())
         raise PlanError(f"there is no image under {source.uri}; left out: {others or 'nothing'}")
@@ -489,6 +505,19 @@ def _plan(  # noqa: PLR0913 -- the parts of a plan; only this module calls it.
         lacking=labels.lacking,
         largest_source_bytes=largest,
         num_unneeded=missing.num_unneeded,
+    )
+
+
+def _explain_nested(source: Store, folder: str) -> str:
+    if not folder:
+        return (
+            f"the source {source.uri} is a data set itself: its images would be taken for "
+            "photographs, and those of one photograph for unrelated ones; give the photographs "
+            "that it was made of"
+        )
+    return (
+        f"{source.uri}/{folder} is a data set that was made below the source, and its "
+        "images would be taken for photographs; move it, or choose a folder beside it"
     )
 
 

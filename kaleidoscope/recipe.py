@@ -405,18 +405,27 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
-def load_recipe(recipe: Recipe | str | Path, *, seed: int | None = None) -> Recipe:
+def load_recipe(
+    recipe: Recipe | str | Path | Mapping[str, Any], *, seed: int | None = None
+) -> Recipe:
     """Return a recipe by what a user calls it.
 
     Args:
-        recipe: The name of a preset, or the path of a YAML or JSON file; a recipe is returned as
-            it is. A path has a slash or an extension, so no preset hides a file.
+        recipe: The name of a preset, or the path of a YAML or JSON file, or what such a file says;
+            a recipe is returned as it is. A path has a slash or an extension, so no preset hides a
+            file.
         seed: Takes the place of the recipe's, in ``[0, 2**53)``.
 
     Raises:
         RecipeError: If there is no such preset or file, or it is not a recipe.
     """
-    loaded = recipe if isinstance(recipe, Recipe) else _find_recipe(recipe)
+    match recipe:
+        case Recipe():
+            loaded = recipe
+        case Mapping():
+            loaded = Recipe.from_mapping(recipe)
+        case _:
+            loaded = _find_recipe(recipe)
     if seed is None:
         return loaded
     return Recipe.from_mapping(loaded.model_dump(mode="json") | {"seed": seed})

@@ -153,6 +153,7 @@ def check_columns(columns: Sequence[str] | None) -> list[str]:
 def _expression(wanted: Filter) -> Any:
     if wanted is None or isinstance(wanted, pc.Expression):
         return wanted
+    check_columns([c[0] for c in wanted if isinstance(c, tuple) and c])
     try:
         return pq.filters_to_expression(list(wanted))
     except (TypeError, ValueError) as error:

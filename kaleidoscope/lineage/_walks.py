@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
@@ -21,6 +21,8 @@ Output: TypeAlias = "str | pd.Series[Any]"
 
 Wanted: TypeAlias = tuple[float, float] | float | str | bool
 """The interval that a parameter lies in, ends included, or the value that it has."""
+
+_NORMALIZE = "normalize"
 
 _OUTPUT_ID = re.compile(r"(?P<source_id>[0-9a-f]{16})-[a-z0-9]+")
 
@@ -115,8 +117,22 @@ class Walks(Rows):
             columns: Which to return; None returns all.
 
         Raises:
-            ManifestError: If there is no such column, or a row is damaged.
+            ManifestError: If there is no such column, a row is damaged, or nothing was made and
+                there is no transform or parameter of this name.
         """
+        made = self._made_by(op, where, anywhere=anywhere, columns=columns)
+        if made.empty:
+            _refuse_unknown(op, where or {})
+        return made
+
+    def _made_by(
+        self,
+        op: str,
+        where: Mapping[str, Wanted] | None,
+        *,
+        anywhere: bool,
+        columns: Sequence[str] | None,
+    ) -> "pd.DataFrame":
         wanted = check_columns(columns)
         by_op = ds.field("op") == op
         if anywhere:
@@ -144,6 +160,25 @@ class Walks(Rows):
             return str(batch.column("source_key")[0])
         raise ManifestError(
             f"no committed run in {self.store.uri} made an output of source {source_id}"
+        )
+
+
+def _refuse_unknown(op: str, where: Mapping[str, Wanted]) -> None:
+    """Say that a name is wrong, where that is why nothing was found."""
+    from kaleidoscope.transforms import TRANSFORMS  # noqa: PLC0415 -- OpenCV, for a typo only.
+
+    if op == _NORMALIZE:
+        return
+    transform = TRANSFORMS.get(op)
+    if transform is None:
+        raise ManifestError(
+            f"nothing was made by {op!r}, and no transform is called so; there are "
+            f"{', '.join(TRANSFORMS)}"
+        )
+    known = [field.name for field in fields(transform.operation)]
+    if unknown := [name for name in where if name not in known]:
+        raise ManifestError(
+            f"{op} records no parameter {unknown[0]!r}; it has {', '.join(known) or 'none'}"
         )
 
 

@@ -52,6 +52,7 @@ def test_the_recipe_may_be_a_file_or_the_name_of_a_preset(place: Place, tmp_path
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE.to_yaml())
     assert kd.plan(place.source.uri, recipe=str(path)).num_outputs == 24
+    assert kd.plan(place.source.uri, recipe=RECIPE.model_dump()).num_outputs == 24
     assert kd.plan(place.source.uri).num_outputs == 6 * 64
     with pytest.raises(RecipeError):
         kd.plan(place.source.uri, recipe="clasic")

@@ -120,8 +120,27 @@ def test_outputs_are_found_by_what_made_them(lineage: Lineage) -> None:
     assert set(lineage.made_by("Rotate")["node"]) == {"a"}
     assert set(lineage.made_by("Rotate", anywhere=True)["node"]) == {"a", "ab", "ac", "abc"}
     assert set(lineage.made_by("Noise", columns=["node"])["node"]) == {"c", "ac", "bc", "abc"}
-    assert lineage.made_by("Rot").empty
-    assert lineage.made_by("Rot", anywhere=True).empty
+    assert lineage.made_by("Speckle").empty
+    assert lineage.made_by("Rotate", {"angle_deg": (400, 500)}).empty
+
+
+@pytest.mark.parametrize(
+    ("op", "where", "message"),
+    [
+        ("Rot", None, "no transform is called so; there are .*Rotate"),
+        ("Rotate", {"angle": (-10, 10)}, "no parameter 'angle'; it has angle_deg"),
+    ],
+)
+@pytest.mark.parametrize("anywhere", [True, False])
+def test_a_misspelt_name_is_told_from_nothing_found(
+    lineage: Lineage,
+    op: str,
+    where: dict[str, tuple[float, float]] | None,
+    message: str,
+    anywhere: bool,  # noqa: FBT001
+) -> None:
+    with pytest.raises(ManifestError, match=message):
+        lineage.made_by(op, where, anywhere=anywhere)
 
 
 @pytest.mark.parametrize("anywhere", [True, False])
@@ -139,4 +158,3 @@ def test_outputs_are_found_by_a_range_of_a_parameter(
     [first] = {angles[0]}
     exact = lineage.made_by("Rotate", {"angle_deg": first}, columns=["source_key"])
     assert list(exact["source_key"]) == [rows["source_key"].iloc[0]]
-    assert lineage.made_by("Rotate", {"colour": (0, 1)}).empty

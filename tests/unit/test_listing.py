@@ -75,9 +75,23 @@ def test_every_object_is_a_source_or_counted(keys: list[str]) -> None:
 
 
 def test_records_of_runs_are_no_sources() -> None:
-    listing = SourceListing(listed("_kaleidoscope/runs/sheet.png", "_kaleidoscope.png"))
+    listing = SourceListing(listed("_kaleidoscope/card.jpg", "_kaleidoscope.png"))
     assert [info.key for info in listing] == ["_kaleidoscope.png"]
     assert listing.left_out == {RESERVED: 1}
+    assert listing.nested is None
+
+
+@pytest.mark.parametrize("folder", ["", "a", "a/b"])
+def test_a_data_set_is_told_by_its_runs(folder: str) -> None:
+    above = f"{folder}/" if folder else ""
+    listing = SourceListing(
+        listed(f"{above}_kaleidoscope/lease.json", f"{above}_kaleidoscope/runs/x/recipe.json")
+    )
+    assert list(listing) == []
+    assert listing.nested == folder
+    left_by_a_refused_run = SourceListing(listed(f"{above}_kaleidoscope/lease.json"))
+    assert list(left_by_a_refused_run) == []
+    assert left_by_a_refused_run.nested is None
 
 
 @pytest.mark.parametrize(

@@ -194,8 +194,19 @@ def test_another_data_set_inside_the_source_is_refused(tmp_path: Path) -> None:
     Place(place.source, LocalStore(tmp_path / "source" / "made")).run(RECIPE)
     with pytest.raises(PlanError, match=r"source/made is a data set that was made below"):
         place.start(RECIPE)
+    assert list(place.destination.list_objects()) == []
     # Its own, it leaves out.
     Place(place.source, LocalStore(tmp_path / "source" / "made")).run(RECIPE)
+
+
+def test_a_data_set_is_no_source(tmp_path: Path) -> None:
+    """Images of one photograph would be taken for photographs of their own, and splits leak."""
+    place = data_sets.local(tmp_path, data_sets.plain_images(2))
+    place.run(RECIPE)
+    onwards = Place(place.destination, LocalStore(tmp_path / "onwards"))
+    with pytest.raises(PlanError, match="is a data set itself"):
+        onwards.run(RECIPE)
+    assert list(onwards.destination.list_objects()) == []
 
 
 def test_a_source_inside_the_destination_is_refused(tmp_path: Path) -> None:
