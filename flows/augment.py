@@ -24,6 +24,7 @@ from flows.progress import Progress, shard_line
 from flows.results import Results, publish
 from kaleidoscope.card import refresh_card
 from kaleidoscope.errors import KaleidoscopeError, PlanError, RunError
+from kaleidoscope.listing import check_apart
 from kaleidoscope.manifest import ShardStats
 from kaleidoscope.memory import predict_peak_bytes
 from kaleidoscope.pipeline import commit_run, make_plan, pending_shards, start_run
@@ -87,6 +88,7 @@ def augment(form: AugmentForm) -> Report:
     places = form.places()
     recipe = form.to_recipe(places)
     sources, outputs = places.open(form.source), places.open(form.destination)
+    check_apart(sources, outputs)  # Before anything is written among the photographs.
     with at_work(outputs, wait_s=60 * form.wait_minutes) as lease:
         run = start(form, sources, outputs, recipe)
         setbacks: list[str] = []

@@ -196,13 +196,32 @@ class _TableReader:
                     f"{self._origin}: row {number} must name a source in file_name, got "
                     f"{name!r:.80}; its columns are {', '.join(map(str, row)) or 'none'}"
                 )
+            self._check_encodable("file_name", name, number)
             if name in self._labels:
                 self._twice[name] = None
             self._check_columns(attributes)
             self.has_label |= "label" in attributes
             label = self._label(attributes.pop("label", None), name)
             objects = self._objects(attributes.pop(_OBJECTS, None), name)
-            self._labels[name] = SourceLabels(label, _to_json(attributes), objects)
+            known = SourceLabels(label, _to_json(attributes), objects)
+            for what, text in (
+                ("label", known.label),
+                ("attributes", known.attributes),
+                (_OBJECTS, known.objects),
+            ):
+                self._check_encodable(what, text, number)
+            self._labels[name] = known
+
+    def _check_encodable(self, what: str, text: str | None, number: int) -> None:
+        """Refuse half of a character, as JSON can escape it, which no record of a run can hold."""
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as error:
+            raise PlanError(
+                f"{self._origin}: row {number} has half of a character (a lone surrogate) in "
+                f"{what}, {text!r:.80}; was text cut in the middle of an emoji? Write it again "
+                "whole, or take it out"
+            ) from error
 
     def _check_columns(self, columns: Iterable[str]) -> None:
         """Refuse what was meant for labels or boxes, and would be taken for something else."""
