@@ -31,7 +31,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from benchmarks.measuring import ROOT
 from benchmarks.photographs import make_photographs
 from benchmarks.scenarios import s3_environment
-from benchmarks.tables import describe_machine
+from benchmarks.tables import describe_machine, measured_commit
 from deployments.work_pools import PARENT_POOL, SHARD_POOL, make_process_pools
 from kaleidoscope.manifest import ShardFacts, read_shard_facts
 from kaleidoscope.runs import list_runs, load_report, load_run
@@ -226,6 +226,7 @@ def main() -> int:
     parser.add_argument("--photographs", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    measured_commit()
     rounds = measure(arguments.photographs, arguments.rounds)
     machine = describe_machine("make bench-deployment", f"{datetime.now(UTC):%d %B %Y}")
     page = to_page(rounds, arguments.photographs, machine)

@@ -38,7 +38,7 @@ from prefect.states import Completed, Pending, Running
 from prefect.types.entrypoint import EntrypointType
 
 from benchmarks.measuring import ROOT
-from benchmarks.tables import describe_machine
+from benchmarks.tables import describe_machine, measured_commit
 from deployments.kubernetes.pool import POOL, SHARD_QUEUE, make_kubernetes_pool
 from kaleidoscope.manifest import PartWriter, RunFacts, ShardStats
 from kaleidoscope.runs import load_run
@@ -450,6 +450,7 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=2000)
     parser.add_argument("--in-flight", type=int, default=200)
     arguments = parser.parse_args()
+    measured_commit()
     costs = measure(arguments.shards, arguments.in_flight)
     machine = describe_machine("make bench-dispatch", f"{datetime.now(UTC):%d %B %Y}")
     page = to_page(costs, machine)

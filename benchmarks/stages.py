@@ -3,7 +3,7 @@
 import hashlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,28 +71,36 @@ def measure_transforms(photographs: Sequence[Path], *, num_rounds: int) -> dict[
     return {name: Spread.of(results[name]) for name in sorted(results)}
 
 
-def measure_encoders(photographs: Sequence[Path]) -> dict[str, Spread]:
-    """Return the CPU nanoseconds for each pixel of every format, some beside OpenCV's encoder."""
-    encoders: dict[str, Callable[[BgrImage], object]] = {
-        "JPEG, quality 95": lambda image: encode(image, EncodeSpec()),
-        "PNG": lambda image: encode(image, EncodeSpec("png")),
-        "PNG by OpenCV": lambda image: cv2.imencode(".png", image),
-        "WebP, quality 95": lambda image: encode(image, EncodeSpec("webp")),
-        "mask as PNG": lambda image: encode_mask(_draw_mask(image)),
-        "mask as PNG by OpenCV": lambda image: cv2.imencode(".png", _draw_mask(image)),
-    }
-    results: dict[str, list[float]] = {}
+def measure_encoders(
+    photographs: Sequence[Path],
+) -> tuple[dict[str, Spread], dict[str, Spread]]:
+    """Return the CPU nanoseconds and the bytes for each pixel, some beside OpenCV's encoder."""
+    times: dict[str, list[float]] = {}
+    sizes: dict[str, list[float]] = {}
     for path in photographs:
         image = _read(path)
+        mask = image[..., 1] >> 5  # The photograph in eight flat values.
+        encoders: dict[str, Callable[[], bytes]] = {
+            "JPEG, quality 95": lambda image=image: encode(image, EncodeSpec()),
+            "PNG": lambda image=image: encode(image, EncodeSpec("png")),
+            "PNG by OpenCV": lambda image=image: _encode_by_opencv(image),
+            "WebP, quality 95": lambda image=image: encode(image, EncodeSpec("webp")),
+            "mask as PNG": lambda mask=mask: encode_mask(mask),
+            "mask as PNG by OpenCV": lambda mask=mask: _encode_by_opencv(mask),
+        }
         for name in random.sample(sorted(encoders), len(encoders)):
-            s = _cpu_s(lambda name=name, image=image: encoders[name](image))
-            results.setdefault(name, []).append(s * 1e9 / (_SIDE * _SIDE))
-    return {name: Spread.of(results[name]) for name in encoders}
+            num_bytes = len(encoders[name]())
+            times.setdefault(name, []).append(_cpu_s(encoders[name]) * 1e9 / (_SIDE * _SIDE))
+            sizes.setdefault(name, []).append(num_bytes / (_SIDE * _SIDE))
+    return _spreads(times, encoders), _spreads(sizes, encoders)
 
 
-def _draw_mask(image: BgrImage) -> Mask:
-    """Return the photograph in eight flat values, which costs little beside what is measured."""
-    return image[..., 1] >> 5
+def _spreads(results: Mapping[str, list[float]], order: Iterable[str]) -> dict[str, Spread]:
+    return {name: Spread.of(results[name]) for name in order}
+
+
+def _encode_by_opencv(pixels: Mask) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def _grow(tree: Tree, root: Root) -> None:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +28,18 @@ from benchmarks.scenarios import (
     TWO_SHARDS,
 )
 
-_LIBRARIES = ("opencv-python-headless", "numpy", "obstore", "pyarrow")
+_LIBRARIES = ("opencv-python-headless", "numpy", "isal", "obstore", "pyarrow")
+
+
+@cache
+def measured_commit() -> str:
+    """Return the commit that is checked out when this is asked for the first time.
+
+    A benchmark asks before it measures, since people go on working.
+    """
+    # The benchmark's own pages and plots change.
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks")
+    return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changes else "")
 
 
 def describe_machine(command: str, date: str) -> str:
@@ -40,13 +52,10 @@ def describe_machine(command: str, date: str) -> str:
         ),
         platform.processor(),
     )
-    # Its own pages and plots have changed by now.
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks")
-    commit = _git("rev-parse", "--short", "HEAD") + ("-dirty" if changes else "")
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     return (
-        f"{date}, commit {commit}, `{command}`. {os.cpu_count()} CPUs of {cpu}, "
+        f"{date}, commit {measured_commit()}, `{command}`. {os.cpu_count()} CPUs of {cpu}, "
         f"{platform.system()}, Python {platform.python_version()}, {libraries}. "
         f"Load averages at the end: {load}."
     )

@@ -23,7 +23,9 @@ _TRANSFORMS: tuple[A.BasicTransform | A.BaseCompose, ...] = (
         [
             A.GaussNoise(std_range=(math.sqrt(2) / 255, math.sqrt(2) / 255), p=1),
             A.SaltAndPepper(amount=(0.02, 0.02), salt_vs_pepper=(0.5, 0.5), p=1),
-            A.MultiplicativeNoise((1 - _SPECKLE, 1 + _SPECKLE), per_channel=True, elementwise=True),
+            A.MultiplicativeNoise(
+                (1 - _SPECKLE, 1 + _SPECKLE), per_channel=True, elementwise=True, p=1
+            ),
         ],
         p=1,
     ),
