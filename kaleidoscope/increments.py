@@ -91,6 +91,10 @@ class History:
         is_known = sha256 is not None and done.planned.made_sha256 is None
         return done.planned.made if is_known else frozenset()
 
+    def was_read(self, done: DoneSource) -> bool:
+        """Say whether the run read the source; of one that it could not read nothing stands."""
+        return self._failed(done.run_id).get(done.planned.info.key, _NO_CONTENT) is not None
+
     def sha256(self, done: DoneSource) -> str | None:
         """Return the hash of what the run read; None if something of it could not be made."""
         if self.has_failed(done):
@@ -236,8 +240,7 @@ class MissingSources:
         if self._labels.of(source.key) != done.planned.labels:
             # Rows carry their labels, so all are made again: the same images, with new rows. That
             # comes before the etag, which may have changed as well while the content did not.
-            self._check_label(source.key, done)
-            return PlannedSource(source, None, done.nodes, _NO_CONTENT)
+            return self._label_anew(source, done)
         if source.etag != done.planned.info.etag:
             # It may have been written again as it was, or in other parts, of which S3 makes etags.
             sha256 = self._history.sha256(done)
@@ -250,6 +253,12 @@ class MissingSources:
         if not self._retry_failed:
             return None
         return PlannedSource(source, None, self._history.made_before_failing(done))
+
+    def _label_anew(self, source: ObjectInfo, done: DoneSource) -> PlannedSource:
+        if not self._history.was_read(done):
+            return PlannedSource(source)
+        self._check_label(source.key, done)
+        return PlannedSource(source, None, done.nodes, _NO_CONTENT)
 
     def _check_label(self, source_key: str, done: DoneSource) -> None:
         """Refuse a new label with which images that were made would not be made."""

@@ -134,6 +134,26 @@ def test_a_damaged_table_is_refused(place: Place, key: str, data: bytes, message
         load(place, key)
 
 
+@pytest.mark.parametrize(
+    ("column", "row"),
+    [
+        ("file_name", {"file_name": "caf\ud83d.jpg"}),
+        ("label", {"label": "caf\ud83d"}),
+        ("attributes", {"note": "caf\ud83d"}),
+        ("objects", {"objects": {"bbox": [[0, 0, 1, 1]], "categories": ["caf\ud83d"]}}),
+    ],
+)
+def test_text_that_no_record_can_hold_is_refused_with_its_row(
+    place: Place, column: str, row: dict[str, Any]
+) -> None:
+    boxes, objects = ("coco", {"objects": None}) if column == "objects" else (None, {})
+    rows = ({"file_name": "flat.jpg", **objects}, {"file_name": "cats/0.jpg", **row})
+    place.source.put("labels.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    targets = Targets.model_validate({"labels": "labels.jsonl", "boxes": boxes})
+    with pytest.raises(PlanError, match=rf"labels\.jsonl: row 2 .* in {column}, .*caf\\ud83d.*"):
+        load_labels(place.source, targets, SourceListing(place.source))
+
+
 @pytest.mark.parametrize("column", [" label", "Label", "labels"])
 def test_a_column_that_is_nearly_the_label_is_refused(place: Place, column: str) -> None:
     write(place, f"file_name,{column}\ncats/0.jpg,cat\n")
@@ -349,6 +369,17 @@ def test_a_source_with_images_that_its_new_label_forbids_is_refused(place: Place
     write(place, "file_name,label\ncats/0.jpg,left\ncats/1.jpg,left\n")
     with pytest.raises(PlanError, match=r"cats/1.jpg is labelled 'left' now, .*\(ab1, for one\)"):
         place.start(flips(), now=NOW + DAY)
+
+
+def test_a_source_that_could_not_be_read_takes_any_new_label(place: Place) -> None:
+    place.source.put("cats/1.jpg", b"no image")
+    write(place, "file_name,label\ncats/0.jpg,left\ncats/1.jpg,right\n")
+    place.run(flips())
+    write(place, "file_name,label\ncats/0.jpg,left\ncats/1.jpg,left\n")
+    place.source.put("cats/1.jpg", ONE)
+    assert place.run(flips(), now=NOW + DAY).num_outputs == 2
+    assert nodes_of(place)["cats/1.jpg"] == {"root", "a"}
+    data_sets.check_whole(place)
 
 
 def test_a_sample_is_drawn_of_the_nodes_that_a_label_allows(place: Place) -> None:
