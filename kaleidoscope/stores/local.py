@@ -141,11 +141,16 @@ class LocalStore:
         with self._temporary() as temporary:
             with self._translated(key):
                 file = self._begin(temporary)
-            with contextlib.closing(file):
+            try:
                 yield _LocalWriter(file, lambda: self._translated(key))
                 with self._translated(key):
                     file.close()
                     _with_parent(os.replace, temporary, path)
+            except BaseException:
+                # Closing writes what is held, which fails again on a disk that is full.
+                with contextlib.suppress(OSError):
+                    file.close()
+                raise
 
     def create(self, key: str, data: bytes) -> None:
         """Write the file elsewhere and link it to its place, which fails if that is taken.

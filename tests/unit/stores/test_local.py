@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -200,6 +201,26 @@ def test_the_first_write_removes_what_killed_writers_left_a_day_ago(tmp_path: Pa
         os.utime(folder / name, (now - age_s, now - age_s))
     LocalStore(tmp_path).put("a", b"1")
     assert [path.name for path in folder.iterdir()] == ["young"]
+
+
+def test_a_disk_that_is_full_is_a_store_error_that_leaves_nothing(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put("a", b"1")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"for t\.tar"):
+            _write_pieces(store, "t.tar", num_pieces=50)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / TEMPORARY_FOLDER).iterdir()) == []
+    assert list_keys(store) == (["a"], {})
+
+
+def _write_pieces(store: LocalStore, key: str, *, num_pieces: int) -> None:
+    with store.write_in_pieces(key) as file:
+        for _ in range(num_pieces):
+            file.write(bytes(4_096))
 
 
 def test_a_write_survives_that_the_temporary_folder_is_removed(tmp_path: Path) -> None:
