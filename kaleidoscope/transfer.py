@@ -10,6 +10,7 @@ from typing import TypeAlias
 from kaleidoscope.errors import ObjectMissingError, StoreError
 from kaleidoscope.model import ObjectInfo
 from kaleidoscope.stores import PIECE_SIZE, Store
+from kaleidoscope.stores.local import TEMPORARY_FOLDER
 
 DEFAULT_WORKERS = 16
 
@@ -32,7 +33,8 @@ class TransferReport:
     """Objects that were at the destination already, with the same size."""
 
     num_skipped: int = 0
-    """Objects that were left out since their keys break the rule for keys."""
+    """Objects that were left out since their keys break the rule for keys, or are those of a
+    folder's temporary files, which another tool copied."""
 
     size_copied: int = 0
     """Bytes."""
@@ -95,7 +97,11 @@ class _Copying:
         self._large = BoundedSemaphore(_LARGE_AT_ONCE)
 
     def list_source(self) -> Iterator[ObjectInfo]:
-        return self._source.list_objects(on_skipped=self._add_skipped)
+        for info in self._source.list_objects(on_skipped=self._add_skipped):
+            if info.key.startswith(f"{TEMPORARY_FOLDER}/"):
+                self._add_skipped(info.key, "a folder keeps its temporary files there")
+            else:
+                yield info
 
     def submit(self, pool: ThreadPoolExecutor, info: ObjectInfo) -> None:
         self._running.add(pool.submit(self._copy, info))

@@ -63,6 +63,17 @@ def test_what_breaks_the_rule_for_keys_is_counted(tmp_path: Path) -> None:
     assert report == TransferReport(num_copied=1, num_skipped=1, size_copied=1)
 
 
+def test_temporary_files_that_another_tool_copied_are_left_out(
+    tmp_path: Path, s3_uri: str, s3_settings: Settings, s3_credentials: S3Credentials
+) -> None:
+    remote = open_store(s3_uri, settings=s3_settings, credentials=s3_credentials)
+    remote.put("_kaleidoscope/tmp/lock", b"")
+    remote.put("a.jpg", b"x")
+    back = LocalStore(tmp_path / "b")
+    assert copy_objects(remote, back) == TransferReport(num_copied=1, num_skipped=1, size_copied=1)
+    assert contents(back) == {"a.jpg": b"x"}
+
+
 def test_progress_is_told_in_this_thread_and_only_grows(tmp_path: Path) -> None:
     reports: list[TransferReport] = []
     threads = set()
