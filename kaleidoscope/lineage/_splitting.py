@@ -74,7 +74,10 @@ class SavedSplit:
 
     options: SplitOptions
     sources: "pd.DataFrame"
-    """One row each: ``source_id``, ``source_key``, ``label``, ``split``."""
+    """One row each: ``source_id``, ``source_key``, ``label``, ``split``; with ``run`` and ``group``
+    if it was made, and not read."""
+    pairs: tuple[tuple[int, int], ...] = ()
+    """Positions of sources that are alike; none if it was read."""
 
     def to_parquet(self) -> bytes:
         """Return the file that :meth:`from_parquet` reads."""
@@ -148,6 +151,9 @@ def load_split(store: Store, name: str) -> SavedSplit:
 def extend_split(store: Store, name: str, made: SavedSplit) -> SavedSplit:
     """Save a split; sources that a saved one of this name has keep what they have there.
 
+    A new one that is like such a source gets the same, or of several that of the oldest. It need
+    not be what was drawn for it, since what the saved one goes by may be gone.
+
     Raises:
         SplitError: If the saved one was made with other options.
     """
@@ -164,12 +170,21 @@ def extend_split(store: Store, name: str, made: SavedSplit) -> SavedSplit:
         )
     before = saved.sources
     new = made.sources[~made.sources["source_id"].isin(before["source_id"])]
-    if new.empty:
-        return saved
-    import pandas as pd  # noqa: PLC0415 -- half a second, for who splits only.
+    split_of = dict(zip(before["source_id"], before["split"], strict=True))
+    extended = saved
+    if not new.empty:
+        import pandas as pd  # noqa: PLC0415 -- half a second, for who splits only.
 
-    extended = SavedSplit(made.options, pd.concat([before, new], ignore_index=True))
-    store.put(key, extended.to_parquet())
+        kept = made.sources.assign(split=made.sources["source_id"].map(split_of))
+        kept = kept.dropna(subset=["split"]).sort_values(["run", "source_id"])
+        by_group = kept.drop_duplicates("group").set_index("group")["split"]
+        new = new.assign(split=new["group"].map(by_group).fillna(new["split"]))
+        split_of.update(zip(new["source_id"], new["split"], strict=True))
+        extended = SavedSplit(made.options, pd.concat([before, new], ignore_index=True))
+        store.put(key, extended.to_parquet())
+    drawn = made.sources["split"].tolist()
+    untold = [pair for pair in made.pairs if drawn[pair[0]] == drawn[pair[1]]]
+    _warn_of_torn(made.sources.assign(split=made.sources["source_id"].map(split_of)), untold)
     return extended
 
 
@@ -204,6 +219,11 @@ def make_split(
     sources["split"] = assign_splits(
         sources, options.shares, seed=options.seed, by_stratum=stratum is not None
     )
+    _warn_of_torn(sources, pairs)
+    return SavedSplit(options, sources, tuple(pairs))
+
+
+def _warn_of_torn(sources: "pd.DataFrame", pairs: Sequence[tuple[int, int]]) -> None:
     splits = sources["split"].tolist()
     if torn := [pair for pair in pairs if splits[pair[0]] != splits[pair[1]]]:
         keys = [sources["source_key"].iloc[position] for position in torn[0]]
@@ -213,7 +233,6 @@ def make_split(
             len(torn),
             *keys,
         )
-    return SavedSplit(options, sources)
 
 
 def _same(contents: Sequence[str | int]) -> list[tuple[int, int]]:

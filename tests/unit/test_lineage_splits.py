@@ -192,3 +192,52 @@ def test_sources_that_became_copies_stay_together(tmp_path: Path) -> None:
     for seed in range(8):
         rows = Lineage(place.destination).split(0.5, 0.25, 0.25, seed=seed)
         audit_split(rows)
+
+
+def test_a_copy_that_comes_later_joins_what_is_saved_though_the_first_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = sorted(data_sets.PHOTOS.rglob("*.jpg"))
+    place = data_sets.local(tmp_path, {f"{path.stem}/0.jpg": path.read_bytes() for path in photos})
+    data_sets.put_all(place.source, {f"{p.stem}/1.jpg": _again(p, quality=90) for p in photos})
+    place.run(RECIPE, StartOptions())
+
+    def split() -> pd.DataFrame:
+        lineage = Lineage.open(place.destination.uri)
+        return lineage.split(0.4, 0.3, 0.3, by="near_duplicate", stratify=None, save_as="kept")
+
+    split()
+    place.source.delete([f"{path.stem}/0.jpg" for path in photos])
+    data_sets.put_all(place.source, {f"{p.stem}/2.jpg": _again(p, quality=80) for p in photos})
+    place.run(RECIPE, StartOptions(), now=NOW + timedelta(days=1))
+    rows = split()
+    folders = rows["source_key"].str.partition("/")[0]
+    assert rows["source_key"].nunique() == 3 * len(photos)
+    assert set(rows["split"].groupby(folders).nunique()) == {1}
+    assert "are in two splits" not in caplog.text
+
+
+def test_sources_that_became_alike_since_they_were_saved_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = data_sets.plain_images(12)
+    place = data_sets.local(tmp_path, images)
+    place.run(RECIPE, StartOptions())
+
+    def split() -> pd.DataFrame:
+        return Lineage(place.destination).split(0.4, 0.3, 0.3, save_as="kept")
+
+    split_of = split().drop_duplicates("source_key").set_index("source_key")["split"]
+    other = next(key for key in images if split_of[key] != split_of["a/000.jpg"])
+    place.source.put("a/000.jpg", images[other])
+    place.run(RECIPE, StartOptions(), now=NOW + timedelta(days=1))
+    split()
+    assert "1 pairs of sources that are alike are in two splits" in caplog.text
+
+
+def _again(path: Path, *, quality: int) -> bytes:
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()
