@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_NUM_MEASURED = 2
+"""Sources whose images a plan makes and throws away: how large they are, and what they take."""
+
 
 def plan(
     source: str | Path,
@@ -48,6 +51,8 @@ def plan(
     seed: int | None = None,
 ) -> Plan:
     """Return what a run would make and cost; nothing is written.
+
+    The images of the first sources are made and thrown away, to see what they take here.
 
     Args:
         source: A folder or ``s3://bucket/prefix`` with images.
@@ -64,7 +69,7 @@ def plan(
         open_store(str(source), settings=settings),
         None if destination is None else open_store(str(destination), settings=settings),
         load_recipe(recipe, seed=seed),
-        options=StartOptions(),
+        options=StartOptions(num_measured=_NUM_MEASURED),
     )
 
 

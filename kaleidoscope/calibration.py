@@ -28,20 +28,21 @@ def calibrate(
         recipe: What to make.
 
     Returns:
-        The estimate, with its CPU seconds multiplied by one factor; as it was if no sample could
-        be used.
+        The estimate, with its CPU seconds multiplied by one factor and its bytes by another; as it
+        was if no sample could be used.
 
     Raises:
         StoreError: If the store is down.
     """
     augmenter = Augmenter(recipe)
     taken_s = expected_s = 0.0
+    num_bytes = num_outputs = 0
     for info in samples:
         try:
             data = source.get(info.key).data
             # Of the process: OpenCV may compute in threads of its own.
             started_s = time.process_time()
-            _make_outputs(augmenter, data)
+            sizes = _make_outputs(augmenter, data)
         except (ObjectMissingError, AccessError):
             continue
         except StoreError:
@@ -50,19 +51,29 @@ def calibrate(
             continue
         taken_s += time.process_time() - started_s
         expected_s += estimate.making_s(info)
+        num_bytes += sum(sizes)
+        num_outputs += len(sizes)
         if taken_s >= ENOUGH_S:
             break
-    return _scaled(estimate, taken_s / expected_s) if taken_s and expected_s else estimate
+    if not (taken_s and expected_s and num_outputs):
+        return estimate
+    output_bytes = round(num_bytes / num_outputs * estimate.num_outputs)
+    return _scaled(estimate, taken_s / expected_s, output_bytes)
 
 
-def _make_outputs(augmenter: Augmenter, data: bytes) -> None:
+def _make_outputs(augmenter: Augmenter, data: bytes) -> list[int]:
+    """Make and hash the outputs of a source, and return their sizes."""
+    sizes = []
     for output in augmenter.outputs(augmenter.root(data)):
         hashlib.sha256(output.data)
+        sizes.append(len(output.data))
+    return sizes
 
 
-def _scaled(estimate: Estimate, factor: float) -> Estimate:
+def _scaled(estimate: Estimate, factor: float, output_bytes: int) -> Estimate:
     return replace(
         estimate,
+        output_bytes=output_bytes,
         transform_cpu_s=estimate.transform_cpu_s * factor,
         output_cpu_s=estimate.output_cpu_s * factor,
         cheapest_transform_cpu_s=estimate.cheapest_transform_cpu_s * factor,

@@ -29,8 +29,11 @@ def calibrated(store: Store) -> tuple[Estimate, Estimate]:
     return before, calibrate(before, store, list(store.list_objects()), RECIPE)
 
 
-def test_all_seconds_change_by_one_factor_and_nothing_else_changes(place: Place) -> None:
+def test_all_seconds_change_by_one_factor_and_bytes_are_as_measured(place: Place) -> None:
     before, after = map(asdict, calibrated(LocalStore(place.source.uri)))
+    report = place.run(RECIPE)
+    assert after.pop("output_bytes") == round(report.output_bytes / 3)
+    before.pop("output_bytes")
     factors = {round(after.pop(name) / before.pop(name), 9) for name in SECONDS}
     assert len(factors) == 1
     assert factors != {1.0}
