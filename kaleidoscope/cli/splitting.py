@@ -103,7 +103,7 @@ def audit(
     if name is not None and column is not None:
         raise typer.BadParameter("a saved split has no --column; give one of --name and --column")
     if column is None and place.lower().endswith((".csv", ".parquet")):
-        raise typer.BadParameter(f"{place} is a table; give --column, that of its splits")
+        raise typer.BadParameter(f"give --column, which names the splits in the table {place}")
     if column is not None and "://" in place:
         raise typer.BadParameter(f"a table is a local file; download {place} first")
     try:

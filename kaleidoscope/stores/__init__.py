@@ -106,7 +106,6 @@ def _open_s3(
 ) -> S3Store:
     if not _BUCKET.fullmatch(bucket):
         raise SettingsError(
-            "s3:// is followed by a bucket's name (letters, digits, '.', '-', '_') and a prefix, "
-            f"got {bucket!r}"
+            "s3:// is followed by a bucket's name (letters, digits, '.', '-', '_') and a prefix"
         )
     return S3Store(bucket, prefix, settings=settings, credentials=credentials)

@@ -112,7 +112,7 @@ def test_what_an_audit_cannot_tell_is_wrong_input(
         ([made, "--column", "split"], "a table is a .csv or .parquet file"),
         ([table, "--column", "split"], "cannot be read"),
         ([header, "--column", "split"], "no row has a split"),
-        ([header], "is a table; give --column"),
+        ([header], "give --column, which names the splits"),
         (["s3://bucket/x.csv", "--column", "split"], "local file; download s3://bucket/x.csv"),
     ]
     for arguments, message in cases:
