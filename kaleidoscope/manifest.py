@@ -302,7 +302,7 @@ def read_shard_facts(part: bytes) -> ShardFacts:
     row = next((row for batch in batches for row in batch.to_pylist()), None)
     if row is None:
         return ShardFacts(stats, None, None)
-    return ShardFacts(stats, row["created_at"], row["flow_run_id"])
+    return ShardFacts(stats, row["created_at"], row.get("flow_run_id"))
 
 
 def _open_writer(file: io.BytesIO) -> pq.ParquetWriter:
@@ -315,9 +315,14 @@ def _open(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
         file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
     except DAMAGE as error:
         raise ManifestError(f"not a whole parquet file ({len(data)} bytes): {error}") from error
-    if not file.schema_arrow.equals(schema):
+    found = file.schema_arrow
+    # Columns that a later release added are read as missing. Of what stands in the file each must
+    # be as it is here: an unknown one would be lost in a merge, and a bit may have flipped.
+    known = pa.schema([column for column in schema if column.name in found.names])
+    lacks = [column.name for column in schema if column.name not in found.names]
+    if not found.equals(known) or not all(schema.field(name).nullable for name in lacks):
         raise ManifestError(
-            f"a table with other columns than expected: {file.schema_arrow.names}; "
+            f"a table with other columns than expected: {found.names}; "
             "was it written by another version of Kaleidoscope?"
         )
     return file
@@ -326,12 +331,27 @@ def _open(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
 def _read_batches(
     data: bytes, schema: pa.Schema, *, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file, a row group's number at most at a time."""
+    """Yield the rows of a file, a row group's number at most at a time.
+
+    Columns that were added since the file was written are null.
+    """
     file = _open(data, schema)
+    wanted = pa.schema([schema.field(name) for name in columns or schema.names])
     try:
-        yield from file.iter_batches(ROWS_PER_GROUP, columns=columns)
+        for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
+            yield batch if batch.num_columns == len(wanted) else _filled(batch, wanted)
     except DAMAGE as error:
         raise ManifestError(f"a damaged parquet file ({len(data)} bytes): {error}") from error
+
+
+def _filled(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [
+        batch.column(column.name)
+        if column.name in batch.schema.names
+        else pa.nulls(batch.num_rows, column.type)
+        for column in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def merge_parts(parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from kaleidoscope.manifest import (
     SourceFacts,
     failed_sources,
     merge_parts,
+    read_shard_facts,
     read_stats,
     sources_from_parquet,
     sources_to_parquet,
@@ -256,6 +257,41 @@ def test_failed_sources_are_found() -> None:
     (merged,) = merge_parts([make_part([make_record(), FAILED, make_record(1)])])
     assert failed_sources(merged) == {"cats/torn.jpg": FAILED.source.source_sha256}
     assert failed_sources(make_part([make_record()])) == {}
+
+
+def without(data: bytes, *names: str) -> bytes:
+    """Return a file as a release would have written it that did not know some columns."""
+    table = pq.read_table(io.BytesIO(data)).drop_columns([*names])
+    told = pq.read_metadata(io.BytesIO(data)).metadata or {}
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({k: v for k, v in told.items() if k != b"ARROW:schema"})
+    return buffer.getvalue()
+
+
+def test_columns_that_were_added_since_are_null() -> None:
+    part = make_part([make_record(0, objects="{}"), FAILED])
+    old = without(part, "objects", "source_sha256", "flow_run_id")
+    assert read_stats(old) == STATS
+    assert read_shard_facts(old) == read_shard_facts(part)
+    assert failed_sources(old) == {"cats/torn.jpg": None}
+    (merged,) = merge_parts([old, part])
+    assert pq.read_schema(io.BytesIO(merged)).equals(SCHEMA)
+    rows, kept = read_rows(merged), read_rows(part)
+    assert rows[2:] == kept
+    assert rows[:2] == [{**row, "objects": None, "source_sha256": None} for row in kept]
+
+
+def test_a_plan_of_before_there_were_labels_can_be_read() -> None:
+    sources = (PlannedSource(ObjectInfo("a", 1, "e"), frozenset({"root"})),)
+    assert sources_from_parquet(without(sources_to_parquet(sources), "labels", "made")) == sources
+
+
+@pytest.mark.parametrize("name", [field.name for field in SCHEMA if not field.nullable])
+def test_a_part_without_a_column_that_every_row_has_is_refused(name: str) -> None:
+    with pytest.raises(ManifestError, match="other columns than expected"):
+        read_stats(without(make_part([make_record()]), name))
 
 
 def unfinished_part() -> bytes:
