@@ -114,7 +114,7 @@ class _Recorded:
                 tuple(load_operation(op["op"], op["version"], op["params"]) for op in others),
                 EncodeSpec(**encoding),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ManifestError(f"the row's ops or encoding cannot be read: {error!r}") from error
 
 

@@ -43,6 +43,13 @@ def test_a_replay_does_not_depend_on_what_is_drawn_today(
     assert hashlib.sha256(replay(row, DATA)).hexdigest() == row["sha256"]
 
 
+def test_a_replay_takes_rows_of_before_png_had_its_own_encoder(place: Place) -> None:
+    row = row_of(place)
+    encoding = json.dumps(json.loads(row["encoding"]) | {"png_level": 1})
+    again = replay({**row, "encoding": encoding}, DATA)
+    assert hashlib.sha256(again).hexdigest() == row["sha256"]
+
+
 def test_a_replay_refuses_a_source_that_changed(place: Place) -> None:
     with pytest.raises(ManifestError, match="the source has changed"):
         replay(row_of(place), DATA + b"\0")
@@ -76,6 +83,7 @@ def test_a_replay_refuses_operations_of_another_version(place: Place, index: int
         {"ops": '[{"op":"normalize"}]'},
         {"ops": '["normalize"]'},
         {"encoding": "[]"},
+        {"encoding": '"jpeg"'},
         {"encoding": '{"colour":1}'},
         {"encoding": None},
     ],

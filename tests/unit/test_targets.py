@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from kaleidoscope.errors import TargetError
+from kaleidoscope.errors import TargetError, TransformError
 from kaleidoscope.normalization import Normalization
 from kaleidoscope.targets import (
     Box,
@@ -18,10 +18,13 @@ from kaleidoscope.targets import (
     move_boxes,
     read_objects,
 )
-from kaleidoscope.transforms import TRANSFORMS
+from kaleidoscope.transforms import TRANSFORMS, Operation
 from kaleidoscope.transforms.affine import AffineWarped
 from kaleidoscope.transforms.horizontal_flip import HorizontalFlipped
 from kaleidoscope.transforms.perspective import PerspectiveWarped
+from kaleidoscope.transforms.random_resized_crop import ResizedCrop
+from kaleidoscope.transforms.random_rotate90 import QuarterTurned
+from kaleidoscope.transforms.rotate import Rotated
 
 SIZE = (100, 50)
 RIGHT_BY_HALF = AffineWarped(1.0, 0.0, 0.0, 0.0, 0.5, 0.0)
@@ -173,3 +176,31 @@ def test_a_mask_that_nothing_moves_is_shared_and_encoded_once() -> None:
 def test_that_an_image_shows_nothing_stays_known() -> None:
     flipped = TRANSFORMS["HorizontalFlip"]().sample(np.random.default_rng(1))
     assert ImageTargets(boxes=()).moved(flipped, size=(5, 4), min_visibility=0).boxes == ()
+
+
+def test_a_box_in_view_stays_where_a_corner_of_the_image_is_beyond_the_horizon() -> None:
+    warp = PerspectiveWarped((0.3, 0.3, 0.2, 0.03, 0.19, 0.03, 0.14, 0.27))
+    [moved] = move_boxes((Box(180, 180, 220, 220),), warp, size=(400, 400), min_visibility=0.1)
+    assert not moved.is_dropped
+    assert (round(moved.left), round(moved.top)) == (234, 211)
+    assert (round(moved.right), round(moved.bottom)) == (306, 276)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        QuarterTurned(7),
+        Rotated(math.inf),
+        PerspectiveWarped((0.9,) * 8),
+        PerspectiveWarped((0.1, 0.1)),
+        AffineWarped(math.nan, 0, 0, 0, 0, 0),
+        ResizedCrop(math.nan, 1, 0, 0),
+    ],
+)
+def test_recorded_parameters_that_no_draw_gives_are_refused_for_masks_too(
+    operation: Operation,
+) -> None:
+    with pytest.raises(TransformError):
+        operation.apply_mask(np.zeros((8, 8), np.uint8))
+    with pytest.raises(TransformError):
+        operation.apply(np.zeros((8, 8, 3), np.uint8))
