@@ -21,8 +21,8 @@ from kaleidoscope.lease import Lease
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.listing import BROKEN_LINK, SourceListing
 from kaleidoscope.model import ObjectInfo, PlannedSource
-from kaleidoscope.pipeline import take_out
-from kaleidoscope.runs import list_runs, load_request
+from kaleidoscope.pipeline import commit_run, pending_shards, take_out
+from kaleidoscope.runs import Run, list_runs, load_request, load_run
 from kaleidoscope.stores import Store
 
 EXAMPLES = 10
@@ -93,7 +93,8 @@ def look(source: Store, destination: Store) -> Pruning:
 def prune(source: Store, destination: Store, *, now: datetime, lease: Lease) -> Pruning:
     """Take sources that are gone out of the data set, and delete all that no row names any more.
 
-    Doing it again finishes what was interrupted.
+    Doing it again finishes what was interrupted: a run of which every part is there, as of a prune
+    that died before its commit, is committed first.
 
     Args:
         source: Where the sources are, as the runs recorded it.
@@ -106,6 +107,10 @@ def prune(source: Store, destination: Store, *, now: datetime, lease: Lease) -> 
         ManifestError: If nothing is committed there, or a manifest is missing or damaged.
         StoreError: If a store fails.
     """
+    lease.check()
+    unfinished = _unfinished(destination)
+    if unfinished is not None and not pending_shards(destination, unfinished):
+        commit_run(destination, unfinished, now=now)
     found = _find(source, destination)
     run_id = None
     lease.check()
@@ -150,12 +155,27 @@ def _find(source: Store, destination: Store) -> _Found:
 
 
 def _refuse_unfinished(destination: Store) -> None:
-    newest = [entry for entry in list_runs(destination) if entry.is_planned][-1]
-    if not newest.is_committed:
+    run = _unfinished(destination)
+    if run is None:
+        return
+    if pending_shards(destination, run):
         raise RunError(
-            f"run {newest.run_id} in {destination.uri} is not finished, and may be making outputs "
+            f"run {run.run_id} in {destination.uri} is not finished, and may be making outputs "
             "that a prune would remove; finish it first, with `kaleidoscope retry`"
         )
+    raise RunError(
+        f"run {run.run_id} in {destination.uri} has all its parts and is not committed, so nobody "
+        "can tell yet what a prune would remove; `kaleidoscope prune --yes`, or any prune that is "
+        "no dry run, commits it first, as does the next run"
+    )
+
+
+def _unfinished(destination: Store) -> Run | None:
+    """Return the newest run if it was planned and did not commit."""
+    planned = [entry for entry in list_runs(destination) if entry.is_planned]
+    if not planned or planned[-1].is_committed:
+        return None
+    return load_run(destination, planned[-1].run_id)
 
 
 def _listed(source: Store, listing: SourceListing) -> Iterator[ObjectInfo]:
