@@ -129,7 +129,9 @@ def start(form: AugmentForm, source: Store, destination: Store, recipe: Recipe) 
             workers=available_cpus(),
             largest_source_bytes=run.plan.largest_source_bytes,
         )
-        text = describe_plan(run.plan, cpus=form.replicas, peak_bytes=peak_bytes)
+        # In this process there are no more CPUs than it has; a replica elsewhere has one at least.
+        cpus = available_cpus() if form.execution == "local" else form.replicas
+        text = describe_plan(run.plan, cpus=cpus, peak_bytes=peak_bytes)
         logger.info("Run %s\n%s", run.run_id, text)
     else:
         logger.info("%s", describe_idle(run.plan))

@@ -72,7 +72,10 @@ def plan_facts(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> list[
 
 def describe_idle(plan: Plan) -> str:
     """Return in a line or two why a plan without shards has nothing to do, and what is gone."""
-    text = f"Nothing to do: nothing is missing of {plan.num_done:,} sources."
+    text = (
+        f"Nothing to do: nothing is missing of {plan.num_done:,} sources; what failed before is "
+        "done again only if asked for."
+    )
     return f"{text} Gone: {_describe_gone(plan)}." if plan.num_gone else text
 
 

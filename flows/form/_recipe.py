@@ -296,7 +296,7 @@ class RecipeFields(Fields):
             RecipeError: If the recipe's text is none, or the whole is out of range.
             StoreError: If its file cannot be read.
         """
-        document = self._base(places).model_dump(mode="json")
+        document = self._base(places)
         said: dict[str, dict[str, Any]] = {
             "output": {
                 "format": self.images.format,
@@ -313,19 +313,21 @@ class RecipeFields(Fields):
             "limits": {"max_error_rate": self.limits.max_error_rate},
         }
         for section, values in said.items():
-            document[section] |= {name: x for name, x in values.items() if x is not None}
+            given = {name: x for name, x in values.items() if x is not None}
+            document[section] = document.get(section, {}) | given
         if targets := self.targets.model_dump():
-            document["targets"] = (document["targets"] or {}) | targets
+            document["targets"] = (document.get("targets") or {}) | targets
         if self.images.seed is not None:
             document["seed"] = self.images.seed
         if self.selection.images_per_class is not None:
             document["balance"] = {"images_per_class": self.selection.images_per_class}
         return Recipe.from_mapping(document, origin="what the form says")
 
-    def _base(self, places: Places) -> Recipe:
+    def _base(self, places: Places) -> dict[str, Any]:
         if self.transforms:
-            steps = [choice.to_document() for choice in self.transforms]
-            return Recipe.from_mapping({"transforms": steps}, origin="the form's transforms")
-        return (
+            # Not a recipe yet: without what the form selects of it, it may be too large.
+            return {"transforms": [choice.to_document() for choice in self.transforms]}
+        recipe = (
             places.recipe(self.custom_recipe) if self.custom_recipe else Recipe.preset(self.recipe)
         )
+        return recipe.model_dump(mode="json")

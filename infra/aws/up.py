@@ -190,7 +190,7 @@ is {CLUSTER_NAME}. Next, the image, then its name and the region in infra/kubern
   make image IMAGE={repository}:TAG PLATFORM=linux/amd64
   docker push {repository}:TAG
   kubectl apply -k infra/kubernetes/overlays/aws
-  make kubernetes SHARDS=40 PARENT_NODES=kaleidoscope/role=system \\
+  make kubernetes SHARDS=30 PARENT_NODES=kaleidoscope/role=system \\
     SHARD_NODES=kaleidoscope/role=shards
 
 docs/aws.md has the rest."""

@@ -95,6 +95,13 @@ def test_what_the_form_says_takes_the_place_of_the_recipe() -> None:
     assert recipe_of(custom_recipe=TEXT) == Recipe.from_text(TEXT)
 
 
+def test_a_selection_makes_a_tree_of_many_transforms_small_enough() -> None:
+    many = [{"op": "Rotate"}] * 13
+    assert recipe_of(transforms=many, selection={"max_depth": 2}).select.max_depth == 2
+    with pytest.raises(RecipeError, match=r"set select\.max_depth"):
+        recipe_of(transforms=many)
+
+
 def test_transforms_are_listed_with_their_strength() -> None:
     made = recipe_of(
         transforms=[

@@ -72,7 +72,7 @@ def test_what_is_done_in_the_destination_is_left_out_of_the_plan(
 ) -> None:
     place = {"source": str(photos), "destination": str(tmp_path / "out")}
     augment(**place, custom_recipe=RECIPE)
-    assert "Nothing to do: nothing is missing of 4 sources." in shown(client, **place)[1]
+    assert "Nothing to do: nothing is missing of 4 sources;" in shown(client, **place)[1]
 
 
 def test_a_destination_that_is_not_there_yet_is_not_made(

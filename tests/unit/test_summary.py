@@ -65,7 +65,10 @@ def test_a_plan_of_what_is_missing_says_so_and_names_what_is_gone() -> None:
 
 def test_a_plan_without_work_names_what_is_gone() -> None:
     plan = replace(make_plan("transforms: [Rotate]"), num_shards=0, num_done=1200)
-    assert describe_idle(plan) == "Nothing to do: nothing is missing of 1,200 sources."
+    assert describe_idle(plan) == (
+        "Nothing to do: nothing is missing of 1,200 sources; what failed before is done again only "
+        "if asked for."
+    )
     gone = replace(plan, num_gone=1, gone=("a.jpg",))
     assert describe_idle(gone).endswith(
         " Gone: 1 sources of earlier runs, whose images stay: a.jpg."

@@ -27,7 +27,7 @@ def test_a_second_run_has_nothing_to_do(
     num_sources = len(list(photos.rglob("*.jpg")))
     code, _, messages = command("run", photos, tmp_path / "out", "-r", recipe)
     assert code == 0
-    assert f"Nothing to do: nothing is missing of {num_sources} sources." in messages
+    assert f"Nothing to do: nothing is missing of {num_sources} sources;" in messages
 
 
 def test_run_as_json_is_the_report(
