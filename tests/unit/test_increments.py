@@ -29,6 +29,8 @@ from kaleidoscope.runs import (
 )
 from kaleidoscope.stores import LocalStore, open_store
 from kaleidoscope.transforms.contrast import ContrastScaled
+from kaleidoscope.transforms.noise import Noise
+from kaleidoscope.transforms.rotate import Rotate
 from tests import data_sets, image_files
 from tests.data_sets import MANY_SHARDS, NOW, Place
 from tests.faulty_stores import Requests, WatchedStore
@@ -395,9 +397,13 @@ def test_a_recipe_that_does_more_than_add_is_told_in_which_field(
 
 
 def test_a_transform_in_another_version_is_a_conflict() -> None:
-    assert find_conflict(request(recipe(), (1, 1)), recipe()) is None
-    found = find_conflict(request(recipe(), (1, 2)), recipe("Rotate", "Noise", "Hue"))
-    assert found == "transforms[1]: Noise is in version 1 here, and was in 2"
+    here = (Rotate.version, Noise.version)
+    assert find_conflict(request(recipe(), here), recipe()) is None
+    other = (Rotate.version, Noise.version + 1)
+    found = find_conflict(request(recipe(), other), recipe("Rotate", "Noise", "Hue"))
+    assert found == (
+        f"transforms[1]: Noise is in version {Noise.version} here, and was in {Noise.version + 1}"
+    )
 
 
 def test_limits_are_no_conflict_and_a_shuffled_selection_may_grow() -> None:
