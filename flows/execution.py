@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event
 from typing import Protocol, assert_never
 from uuid import UUID
@@ -89,21 +90,29 @@ class HereExecution:
 
     def run_shard(self, shard: int) -> ShardStats:
         """See :class:`Execution`."""
-        return run_shard(
-            self._job.source,
-            self._job.destination,
-            self._job.run,
-            shard,
-            workers=self._workers,
-            now=datetime.now(UTC),
-            flow_run_id=str(self._job.flow_run_id),
-            on_progress=self._count,
-        )
+        self._progress.begin(shard)
+        try:
+            stats = run_shard(
+                self._job.source,
+                self._job.destination,
+                self._job.run,
+                shard,
+                workers=self._workers,
+                now=datetime.now(UTC),
+                flow_run_id=str(self._job.flow_run_id),
+                on_progress=partial(self._count, shard),
+            )
+        except Exception as error:
+            # Only noted: whether there is another try is for the task to say.
+            self.setbacks.append(f"shard {shard} failed: {type(error).__name__}: {error}")
+            raise
+        self._progress.finish(shard, stats)
+        return stats
 
-    def _count(self, stats: ShardStats) -> None:
+    def _count(self, shard: int, stats: ShardStats) -> None:
         if self.stop.is_set():
             raise ShardStoppedError("the flow run is ending")
-        self._progress.add(stats)
+        self._progress.add(shard, stats)
 
 
 class WorkPoolExecution:
@@ -150,7 +159,7 @@ class WorkPoolExecution:
                 error = error_of(shard, state)
                 self.setbacks.append(str(error))
                 raise error
-        self._progress.add(stats)
+        self._progress.finish(shard, stats)
         return stats
 
     def _read_stats(self, shard: int) -> ShardStats | None:

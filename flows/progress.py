@@ -92,7 +92,7 @@ class Progress:
         self._clock = clock
         self._lock = Lock()
         self._started_s = self._published_s = clock()
-        self._done = ShardStats()
+        self._done: dict[int, ShardStats] = {}
         tally = self.tally()
         artifact_id = create_progress_artifact(
             progress=100 * tally.fraction, key=ARTIFACT_KEY, description=str(tally)
@@ -102,18 +102,35 @@ class Progress:
 
     def tally(self) -> Tally:
         """Return how far the run is."""
+        with self._lock:
+            done = ShardStats.total(self._done.values())
         return Tally(
             num_shards=self._plan.num_shards,
             num_shards_before=self._num_before,
             num_sources=self._plan.num_sources,
-            done=self._done,
+            done=done,
             elapsed_s=self._clock() - self._started_s,
         )
 
-    def add(self, stats: ShardStats) -> None:
-        """Count what was done, and publish if the last time was long ago."""
+    def begin(self, shard: int) -> None:
+        """Forget what an earlier try of a shard had done, since this one does it again."""
         with self._lock:
-            self._done = ShardStats.total([self._done, stats])
+            self._done.pop(shard, None)
+
+    def add(self, shard: int, stats: ShardStats) -> None:
+        """Count what more was done of a shard, and publish if the last time was long ago."""
+        with self._lock:
+            self._done[shard] = ShardStats.total([self._done.get(shard, ShardStats()), stats])
+        self._publish_now_and_then()
+
+    def finish(self, shard: int, stats: ShardStats) -> None:
+        """Count what a shard that is done came to, whoever did it, in place of what was added."""
+        with self._lock:
+            self._done[shard] = stats
+        self._publish_now_and_then()
+
+    def _publish_now_and_then(self) -> None:
+        with self._lock:
             now_s = self._clock()
             if now_s - self._published_s < PUBLISH_INTERVAL_S:
                 return

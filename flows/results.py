@@ -56,7 +56,7 @@ class Results:
     recipe_name: str
 
     def num_attempts(self, shard: int) -> int:
-        """Return how often this flow run tried a shard on a work pool."""
+        """Return how often this flow run tried a shard."""
         return 1 + sum(setback.startswith(f"shard {shard} ") for setback in self.setbacks)
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import Artifact, State
 
 import kaleidoscope
 from flows import augment as augment_module
@@ -50,6 +50,15 @@ def fail_shard(monkeypatch: pytest.MonkeyPatch, shard: int, errors: list[Excepti
     return calls
 
 
+def artifacts_of(client: SyncPrefectClient, state: State[Any]) -> dict[str, Artifact]:
+    flow_run_id = state.state_details.flow_run_id
+    assert flow_run_id is not None
+    shown = client.read_artifacts(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    )
+    return {str(artifact.key): artifact for artifact in shown}
+
+
 def test_the_flow_makes_what_the_library_makes(photos: Path, tmp_path: Path) -> None:
     by_flow, by_library = tmp_path / "flow", tmp_path / "library"
     report = augment(source=str(photos), destination=str(by_flow), custom_recipe=RECIPE, replicas=3)
@@ -78,6 +87,28 @@ def test_a_shard_that_a_store_failed_is_tried_again(
     calls = fail_shard(monkeypatch, 1, [StoreError("down"), ConnectionError("also down")])
     augment(source=str(photos), destination=str(tmp_path / "out"), custom_recipe=RECIPE, replicas=3)
     assert sorted(calls) == [0, 1, 1, 1, 2]
+
+
+def test_a_try_that_fails_half_way_is_counted_as_an_attempt_and_its_images_once(
+    photos: Path, tmp_path: Path, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [StoreError("down")]
+
+    def failing_late(*args: Any, **kwargs: Any) -> Any:
+        stats = run_shard(*args, **kwargs)
+        if errors:
+            args[1].delete([args[2].keys.part(args[3])])
+            raise errors.pop()
+        return stats
+
+    monkeypatch.setattr(execution, "run_shard", failing_late)
+    form = {"source": str(photos), "destination": str(tmp_path / "out"), "custom_recipe": RECIPE}
+    shown = artifacts_of(client, cast(State[Any], augment(**form, replicas=1, return_state=True)))
+    assert shown["augment-progress"].data == 100
+    assert "16 images from 4 of 4 sources" in str(shown["augment-progress"].description)
+    assert "1 tries of a shard came to nothing" in str(shown["augment-report"].data)
+    assert "shard 0 failed: StoreError: down" in str(shown["augment-report"].data)
+    assert '"attempts": 2' in str(shown["augment-shards"].data)
 
 
 def test_a_run_with_a_hopeless_shard_fails_and_the_next_one_does_only_that_shard(
@@ -143,10 +174,7 @@ def test_a_run_is_named_after_its_data_set_and_its_recipe_and_shows_its_progress
     flow_run_id = state.state_details.flow_run_id
     assert flow_run_id is not None
     assert client.read_flow_run(flow_run_id).name == "photos-recipe"
-    shown = client.read_artifacts(
-        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
-    )
-    by_key = {artifact.key: artifact for artifact in shown}
+    by_key = artifacts_of(client, state)
     assert by_key["augment-progress"].data == 100
     assert "16 images from 4 of 4 sources" in str(by_key["augment-progress"].description)
     page = str(by_key["augment-report"].data)
