@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from flows.form import PreviewForm, asks
 from flows.markdown import picture, table
 from flows.places import Places
+from flows.results import RETRY
 from kaleidoscope.card import code
 from kaleidoscope.errors import CodecError, PlanError, RecipeError, TargetError
 from kaleidoscope.identity import label_of
@@ -144,6 +145,7 @@ def preview_page(
         replicas: How many CPUs would work on it.
         peak_bytes: Memory of one of them.
     """
+    idle = describe_idle(plan, retry=RETRY)
     facts = plan_facts(plan, cpus=replicas, peak_bytes=peak_bytes)
     left_out = f" {sheet.num_left_out:,} more are not shown." if sheet.num_left_out else ""
     not_for = f" The recipe's other images are {code(sheet.not_for)}." if sheet.not_for else ""
@@ -154,7 +156,7 @@ def preview_page(
             f"## {sheet.num_tiles + sheet.num_left_out:,} images of {name}",
             picture(f"{sheet.num_tiles} images", sheet.data, f"image/{sheet.format}"),
             f"### What a run would make and cost, with {replicas} replicas",
-            table(("", "of all photographs"), facts) if plan.num_shards else describe_idle(plan),
+            table(("", "of all photographs"), facts) if plan.num_shards else idle,
             "Nothing has been written. `augment` takes the same form.",
             f"### Every image\n\n{how_to_read}",
             table(("image", "what was done"), tiles),

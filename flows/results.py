@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -16,8 +16,9 @@ from kaleidoscope.identity import CARD_KEY, METADATA_KEY
 from kaleidoscope.labels import planned_labels, read_targets
 from kaleidoscope.lineage import Lineage
 from kaleidoscope.manifest import ShardFacts, read_shard_facts, sources_from_parquet
+from kaleidoscope.model import PlannedSource
 from kaleidoscope.planning import Plan
-from kaleidoscope.preview import SMALL_SHEET, contact_sheet
+from kaleidoscope.preview import SMALL_SHEET, ContactSheet, SheetStyle, contact_sheet
 from kaleidoscope.runs import Report, Run
 from kaleidoscope.stores import Store
 from kaleidoscope.summary import describe_idle, describe_report, format_bytes, format_seconds
@@ -27,8 +28,18 @@ T = TypeVar("T")
 REPORT_KEY = "augment-report"
 SHARDS_KEY = "augment-shards"
 
+RETRY = "with existing=retry-failed"
+"""When a flow does the sources again that failed."""
+
 MAX_TRIED = 5
 """Photographs that are tried for the contact sheet, should the first ones be broken."""
+
+STYLES = (
+    SMALL_SHEET,
+    replace(SMALL_SHEET, tile_px=64),
+    SheetStyle(tile_px=48, max_tiles=32, format="webp", quality=60),
+)
+"""The first is taken of which the picture is small enough, or else the last."""
 
 MAX_SHEET_SIZE = 250_000
 """Bytes of a contact sheet; inline it takes a third more."""
@@ -67,7 +78,8 @@ def publish(results: Results, source: Store, destination: Store) -> None:
     """
     logger = get_run_logger()
     if not results.run.plan.num_shards:
-        page = idle_page(results, has_metadata=_has_metadata(destination))
+        num_failed = _count_failed(destination)
+        page = idle_page(results, num_failed, has_metadata=_has_metadata(destination))
         create_markdown_artifact(page, key=REPORT_KEY)
         return
     good = [f"made good: {setback}" for setback in results.setbacks[:MAX_ROWS]]
@@ -108,10 +120,20 @@ def _has_metadata(destination: Store) -> bool:
     return True
 
 
-def idle_page(results: Results, *, has_metadata: bool) -> str:
+def _count_failed(destination: Store) -> int | None:
+    """Return how many sources failed and were not made since; None if that cannot be read."""
+    try:
+        return len(Lineage(destination).failures(["source_key"]))
+    except KaleidoscopeError as error:
+        get_run_logger().warning("Failed sources are not counted: %s", error)
+        return None
+
+
+def idle_page(results: Results, num_failed: int | None, *, has_metadata: bool) -> str:
     """Return the page of a run that had nothing to do."""
     report = results.report
-    text = f"## Nothing new\n\n{describe_idle(results.run.plan)}"
+    idle = describe_idle(results.run.plan, num_failed=num_failed, retry=RETRY)
+    text = f"## Nothing new\n\n{idle}"
     return f"{text}\n\n{_places(report, has_metadata=has_metadata)}"
 
 
@@ -155,14 +177,7 @@ def draw_sheet(results: Results, source: Store, destination: Store) -> str:
     sources = sources_from_parquet(destination.get(run.keys.shard(0)).data)
     for planned in sources[:MAX_TRIED]:
         try:
-            drawn = contact_sheet(
-                source.get(planned.info.key).data,
-                run.request.recipe,
-                known=read_targets(source, planned_labels(planned)),
-                image_name=planned.info.key,
-                recipe_name=results.recipe_name,
-                style=SMALL_SHEET,
-            )
+            drawn = _draw(results, source, planned)
         except KaleidoscopeError as error:
             get_run_logger().debug("No contact sheet of %s: %s", planned.info.key, error)
             continue
@@ -174,6 +189,23 @@ def draw_sheet(results: Results, source: Store, destination: Store) -> str:
         sheet = picture(title, drawn.data, f"image/{drawn.format}")
         return f"{sheet}\n\n{drawn.num_tiles:,} images of {code(planned.info.key)}.{more}{not_for}"
     return ""
+
+
+def _draw(results: Results, source: Store, planned: PlannedSource) -> ContactSheet:
+    data = source.get(planned.info.key).data
+    known = read_targets(source, planned_labels(planned))
+    for style in STYLES:
+        sheet = contact_sheet(
+            data,
+            results.run.request.recipe,
+            known=known,
+            image_name=planned.info.key,
+            recipe_name=results.recipe_name,
+            style=style,
+        )
+        if len(sheet.data) <= MAX_SHEET_SIZE:
+            break
+    return sheet
 
 
 def read_shards(run: Run, destination: Store) -> list[ShardFacts]:

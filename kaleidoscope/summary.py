@@ -70,12 +70,22 @@ def plan_facts(plan: Plan, *, cpus: int, peak_bytes: int | None = None) -> list[
     return [(name, value) for name, value in lines if value]
 
 
-def describe_idle(plan: Plan) -> str:
-    """Return in a line or two why a plan without shards has nothing to do, and what is gone."""
-    text = (
-        f"Nothing to do: nothing is missing of {plan.num_done:,} sources; what failed before is "
-        "done again only if asked for."
-    )
+def describe_idle(plan: Plan, *, num_failed: int | None = None, retry: str = "if asked for") -> str:
+    """Return in a line or two why a plan without shards has nothing to do, and what is gone.
+
+    Args:
+        plan: The plan.
+        num_failed: How many sources failed in earlier runs and were not made since; None if that
+            is not known.
+        retry: When they are done again, for example ``with existing=retry-failed``.
+    """
+    text = f"Nothing to do: nothing is missing of {plan.num_done:,} sources"
+    if num_failed is None:
+        text += f"; what failed before is done again only {retry}."
+    elif num_failed:
+        text += f" but {num_failed:,} that failed before; they are done again only {retry}."
+    else:
+        text += "."
     return f"{text} Gone: {_describe_gone(plan)}." if plan.num_gone else text
 
 

@@ -74,7 +74,9 @@ def test_a_run_leaves_a_page_and_a_table_and_the_next_says_that_there_is_nothing
     assert [row["attempts"] for row in rows] == [1, 1]
 
     again = artifacts_of(client, form)
-    assert "Nothing to do" in str(again["augment-report"].data)
+    assert "but 1 that failed before; they are done again only with existing=retry-failed." in str(
+        again["augment-report"].data
+    )
     assert "augment-shards" not in again
 
 
@@ -86,6 +88,20 @@ def test_the_sheet_lacks_what_is_not_for_the_label_of_the_photograph(tmp_path: P
     text = draw_sheet(ended, place.source, place.destination)
     assert "\n\n2 images of `left/a.jpg`. " in text
     assert "The recipe's other images are `not for left: a HorizontalFlip`." in text
+
+
+def test_a_sheet_that_is_too_large_is_drawn_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(1))
+    report = place.run(Recipe.from_mapping({"transforms": ["HorizontalFlip", "Rotate"]}))
+    ended = Results(load_run(place.destination, report.run_id), report, (), "flips")
+    large = draw_sheet(ended, place.source, place.destination)
+    size = len(base64.b64decode(large.partition("base64,")[2].partition(")")[0]))
+    monkeypatch.setattr(results, "MAX_SHEET_SIZE", size - 1)
+    small = draw_sheet(ended, place.source, place.destination)
+    assert small.startswith("![Contact sheet of 4 images]")
+    assert len(small) < len(large)
 
 
 @pytest.mark.usefixtures("server")

@@ -69,6 +69,11 @@ def test_a_plan_without_work_names_what_is_gone() -> None:
         "Nothing to do: nothing is missing of 1,200 sources; what failed before is done again only "
         "if asked for."
     )
+    assert describe_idle(plan, num_failed=0).endswith("nothing is missing of 1,200 sources.")
+    assert describe_idle(plan, num_failed=3, retry="with existing=retry-failed").endswith(
+        " of 1,200 sources but 3 that failed before; they are done again only with "
+        "existing=retry-failed."
+    )
     gone = replace(plan, num_gone=1, gone=("a.jpg",))
     assert describe_idle(gone).endswith(
         " Gone: 1 sources of earlier runs, whose images stay: a.jpg."
