@@ -21,7 +21,7 @@ from flows.form import AugmentForm, asks, run_title
 from flows.lease import at_work
 from flows.places import Places
 from flows.progress import Progress, shard_line
-from flows.results import Results, publish
+from flows.results import RETRY, Results, publish
 from kaleidoscope.card import refresh_card
 from kaleidoscope.errors import KaleidoscopeError, PlanError, RunError
 from kaleidoscope.listing import check_apart
@@ -134,7 +134,7 @@ def start(form: AugmentForm, source: Store, destination: Store, recipe: Recipe) 
         text = describe_plan(run.plan, cpus=cpus, peak_bytes=peak_bytes)
         logger.info("Run %s\n%s", run.run_id, text)
     else:
-        logger.info("%s", describe_idle(run.plan))
+        logger.info("%s", describe_idle(run.plan, retry=RETRY))
     return run
 
 
@@ -240,8 +240,12 @@ def refuse_too_many(plan: Plan, max_images: int) -> None:
         PlanError: If it would make more images than are allowed.
     """
     if plan.num_outputs > max_images:
+        each = plan.per_source.num_outputs
+        share = f"{each:,} of each of {plan.num_sources:,} photographs"
+        if plan.num_outputs != plan.num_sources * each:
+            share = f"some of the {each:,} in the tree of each of {plan.num_sources:,} photographs"
         raise PlanError(
             f"limits.max_images is {max_images:,}, and this run would make {plan.num_outputs:,} "
-            f"images, {plan.per_source.num_outputs:,} of each of {plan.num_sources:,} photographs; "
+            f"images, {share}; "
             "raise it, or set selection.max_outputs_per_source"
         )

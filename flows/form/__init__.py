@@ -138,6 +138,11 @@ class _Previewed(_Photographs):
         "Empty takes the first that can be read.",
     )
 
+    @field_validator("image")
+    @classmethod
+    def _without_blanks(cls, image: str) -> str:
+        return image.strip()
+
 
 class PreviewForm(_Access, RecipeFields, _Previewed):
     """What is to be shown: the form of a run, of which nothing is made."""
@@ -190,3 +195,17 @@ class _Maintained(Fields):
 
 class MaintainForm(_Patience, _Access, _Maintained):
     """What is to be done with a data set."""
+
+    @model_validator(mode="after")
+    def _fits_the_job(self) -> Self:
+        if self.job == "verify" and self.delete:
+            raise ValueError(
+                "delete is on, and job is verify, which deletes nothing; set job=prune, or turn "
+                "delete off"
+            )
+        if self.job == "prune" and self.repair:
+            raise ValueError(
+                "repair is on, and job is prune, which repairs nothing; set job=verify, or turn "
+                "repair off"
+            )
+        return self

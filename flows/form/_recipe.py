@@ -262,6 +262,11 @@ class RecipeFields(Fields):
             raise ValueError(f"there is no preset {name!r}; there are {', '.join(preset_names())}")
         return name
 
+    @field_validator("custom_recipe")
+    @classmethod
+    def _empty_if_blank(cls, recipe: str) -> str:
+        return recipe if recipe.strip() else ""
+
     @model_validator(mode="after")
     def _one_recipe(self) -> Self:
         if self.custom_recipe and self.transforms:

@@ -10,12 +10,14 @@ from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
-from flows.augment import augment
-from flows.form import AugmentForm, run_title
+from flows.augment import augment, refuse_too_many
+from flows.form import AugmentForm, MaintainForm, PreviewForm, run_title
 from flows.places import Places
-from kaleidoscope.errors import RecipeError
+from kaleidoscope.errors import PlanError, RecipeError
+from kaleidoscope.pipeline import StartOptions, make_plan
 from kaleidoscope.recipe import Recipe, preset_names
 from kaleidoscope.transforms import TRANSFORMS
+from tests import data_sets
 
 TEXT = "transforms: [Rotate]\nseed: 7"
 WHERE = {"source": "photos", "destination": "out"}
@@ -100,6 +102,32 @@ def test_a_selection_makes_a_tree_of_many_transforms_small_enough() -> None:
     assert recipe_of(transforms=many, selection={"max_depth": 2}).select.max_depth == 2
     with pytest.raises(RecipeError, match=r"set select\.max_depth"):
         recipe_of(transforms=many)
+
+
+def test_a_recipe_or_a_photograph_of_blanks_is_none() -> None:
+    assert recipe_of(custom_recipe=" ") == Recipe.preset("classic")
+    assert PreviewForm(source="photos", image=" ").image == ""
+
+
+@pytest.mark.parametrize(
+    ("job", "wrong", "advice"),
+    [("verify", "delete", "set job=prune"), ("prune", "repair", "set job=verify")],
+)
+def test_what_the_other_job_does_is_refused(job: str, wrong: str, advice: str) -> None:
+    with pytest.raises(ValidationError, match=f"{wrong} is on, and job is {job}.*{advice}"):
+        MaintainForm.model_validate({"destination": "out", "job": job, wrong: True})
+
+
+def test_a_limit_of_images_does_not_promise_whole_trees(tmp_path: Path) -> None:
+    place = data_sets.local(tmp_path, data_sets.plain_images(2))
+    for balance, share in (
+        ({}, "4 images, 2 of each of 2"),
+        ({"balance": {"images_per_class": 1}}, "images, some of the 2 in the tree of each of "),
+    ):
+        recipe = Recipe.from_mapping({"transforms": ["Rotate"], **balance})
+        plan = make_plan(place.source, place.destination, recipe, options=StartOptions())
+        with pytest.raises(PlanError, match=share):
+            refuse_too_many(plan, 0)
 
 
 def test_transforms_are_listed_with_their_strength() -> None:
